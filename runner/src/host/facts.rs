@@ -1,0 +1,70 @@
+//! Facts: what was probed of a host and what is set of a VM, by name, so that policies can be keyed on them.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A fact's value. In TOML and JSON: a boolean, an integer or a string.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Fact {
+    /// Yes or no.
+    Bool(bool),
+    /// A number.
+    Int(u64),
+    /// A word.
+    Text(String),
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fact::Bool(value) => value.fmt(f),
+            Fact::Int(value) => value.fmt(f),
+            Fact::Text(value) => value.fmt(f),
+        }
+    }
+}
+
+/// Every fact's name and what it says. A policy or deviation that names another is refused.
+pub const NAMES: &[(&str, &str)] = &[
+    ("machine", "kvm, qemu-kvm or qemu-tcg"),
+    ("kvm-vendor", "the vendor module: kvm_intel, kvm_amd, kvm_pvm, ..., or none"),
+    ("cpu-vendor", "CPUID vendor string of the host"),
+    ("ignore-msrs", "kvm.ignore_msrs: accesses to unknown MSRs are swallowed"),
+    ("apic-bus-cycles", "KVM_CAP_X86_APIC_BUS_CYCLES_NS, new in the release that stopped honouring guest MTRRs (6.11)"),
+    ("quirks", "KVM_CAP_DISABLE_QUIRKS2: the quirks that can be disabled"),
+    ("memslots-v2", "KVM_CAP_USER_MEMORY2"),
+    ("guest-memfd", "KVM_CAP_GUEST_MEMFD on a default VM"),
+    ("one-reg", "KVM_CAP_ONE_REG"),
+    ("readonly-memslots", "KVM_CAP_READONLY_MEM"),
+    ("mce-banks", "KVM_CAP_MCE: the most MC banks"),
+    ("mce-caps", "KVM_X86_GET_MCE_CAP_SUPPORTED"),
+    ("maxphyaddr", "MAXPHYADDR that the guest sees, in bits"),
+    ("cpuid-mtrr", "CPUID.1:EDX.MTRR that the guest sees"),
+];
+
+/// Facts by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Facts(pub BTreeMap<String, Fact>);
+
+impl Facts {
+    /// Whether all of `wanted` hold. A fact that is not known does not hold.
+    pub fn hold(&self, wanted: &Facts) -> bool {
+        wanted.0.iter().all(|(name, fact)| self.0.get(name) == Some(fact))
+    }
+
+    /// The number of that name.
+    pub fn int(&self, name: &str) -> Option<u64> {
+        match self.0.get(name) {
+            Some(Fact::Int(value)) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// Whether the fact of that name is known and true.
+    pub fn is(&self, name: &str) -> bool {
+        self.0.get(name) == Some(&Fact::Bool(true))
+    }
+}

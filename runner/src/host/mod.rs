@@ -1,0 +1,3 @@
+//! The host: what was probed of it, and what that means.
+
+pub mod facts;

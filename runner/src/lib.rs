@@ -1,0 +1,13 @@
+//! kvm-memtype: tells which memory type a KVM guest really gets, and whether that is right.
+//!
+//! Data flows one way: [`config`] -> [`plan`] (cells) -> [`machine`] (a VM) -> guest -> wire (serial) -> [`results`] ->
+//! [`judge`], with the [`model`]s -> [`report`].
+
+pub mod config;
+pub mod host;
+pub mod judge;
+pub mod machine;
+pub mod model;
+pub mod plan;
+pub mod report;
+pub mod results;

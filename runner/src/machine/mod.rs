@@ -1,0 +1,161 @@
+//! Machines that run guests, behind one narrow interface: a job goes in, observations come out.
+//!
+//! Everything that crosses the interface is plain data, so that a machine can live in a process of its own.
+
+use crate::plan::vm::VmConfig;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+use wire::host::HostRecord;
+use wire::needs::Needs;
+
+/// What is to be run: one test of one guest in one VM.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// The guest, an ELF file.
+    pub elf: &'a [u8],
+    /// Run id that the guest puts into its report.
+    pub run: u64,
+    /// The test's name within its family.
+    pub test: &'a str,
+    /// What the test needs; says how many vCPUs the VM has and whether it has local APICs.
+    pub needs: Needs,
+    /// The VM's configuration.
+    pub vm: &'a VmConfig,
+    /// When to give up.
+    pub limits: Limits,
+}
+
+/// When a machine gives up on a guest.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Wall-clock time from the first instruction on.
+    pub timeout: Duration,
+    /// Bytes on the serial line.
+    pub output: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { timeout: Duration::from_secs(10), output: 1 << 20 }
+    }
+}
+
+/// All that was observed of a job, in the order in which it happened. No judgement is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Observed {
+    /// What guest and VMM said.
+    pub log: Vec<Line>,
+    /// How the VM ended.
+    pub end: End,
+    /// Time from the making of the VM to its end, in microseconds.
+    pub micros: u64,
+}
+
+/// A line of a log, and who said it. The origin is the machine's word: a guest cannot forge it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Line {
+    /// A line that came over the serial line, whatever is in it. In a results file: `<` and the line.
+    Guest(String),
+    /// The VMM's own account. In a results file: `>` and the record.
+    Host(HostRecord),
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Line::Guest(line) => write!(f, "<{line}"),
+            Line::Host(record) => write!(f, ">{record}"),
+        }
+    }
+}
+
+impl From<Line> for String {
+    fn from(line: Line) -> String {
+        line.to_string()
+    }
+}
+
+impl FromStr for Line {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match (s.strip_prefix('<'), s.strip_prefix('>')) {
+            (Some(line), _) => Ok(Line::Guest(line.to_owned())),
+            (_, Some(record)) => record.parse().map(Line::Host).map_err(|e| format!("host record {record:?}: {e}")),
+            _ => Err(format!("{s:?} is no line of a log: it starts with neither < (guest) nor > (host)")),
+        }
+    }
+}
+
+impl TryFrom<String> for Line {
+    type Error = String;
+
+    fn try_from(s: String) -> Result<Self, String> {
+        s.parse()
+    }
+}
+
+/// How a VM ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum End {
+    /// The guest wrote this value to the exit port.
+    Exit(u32),
+    /// KVM_EXIT_SHUTDOWN: a triple fault.
+    Shutdown,
+    /// KVM_EXIT_HLT: the guest halted, and nothing could wake it.
+    Halt,
+    /// The time was up.
+    Timeout {
+        /// RIP of the vCPU that boots at that moment, as far as the machine can tell.
+        rip: Option<u64>,
+    },
+    /// The serial line carried more bytes than allowed.
+    Flood,
+    /// KVM_EXIT_INTERNAL_ERROR: KVM gave up.
+    InternalError {
+        /// `KVM_INTERNAL_ERROR_*`.
+        suberror: u32,
+        /// RIP at that moment.
+        rip: u64,
+        /// The instruction bytes at RIP, as KVM gave them or as read from guest memory; up to 15.
+        bytes: Vec<u8>,
+    },
+    /// KVM_EXIT_FAIL_ENTRY: the CPU refused the guest state.
+    FailEntry {
+        /// `hardware_entry_failure_reason`.
+        reason: u64,
+    },
+    /// Another exit that no guest of ours makes, in words.
+    Unexpected(String),
+}
+
+/// A machine could not run a job, through no fault of the guest: the host or the harness is broken.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct MachineError {
+    /// What was tried and, where known, what to do about it.
+    pub what: String,
+    /// What the system said.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// Something that runs guests.
+pub trait Machine: Sync {
+    /// Its name, as given to `--machine`.
+    fn name(&self) -> &'static str;
+
+    /// Why a test with these needs cannot be done in such a VM here, if so: the reason of a skip.
+    fn lacks(&self, needs: Needs, vm: &VmConfig) -> Option<String>;
+
+    /// Runs a job to its end, which comes in about `limits.timeout` at the latest.
+    ///
+    /// # Errors
+    /// Only what is the host's or the harness's fault. Whatever the guest does is an [`End`].
+    fn run(&self, job: &Job<'_>) -> Result<Observed, MachineError>;
+}

@@ -1,0 +1,3 @@
+//! The command line of kvm-memtype.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The plan: which test runs in which VM, as cells with stable, readable ids.
+
+pub mod vm;

@@ -1,0 +1,47 @@
+//! Ports and guest-physical addresses on which guest and VMM agree.
+
+/// I/O port of the serial line (COM1 data register), one byte a write.
+pub const SERIAL_PORT: u16 = 0x3f8;
+/// I/O port that ends the guest: a write of [`EXIT_DONE`] or [`EXIT_PANIC`]. QEMU's `isa-debug-exit` sits at the same place
+/// and turns a value `v` into the process status `v << 1 | 1`.
+pub const EXIT_PORT: u16 = 0xf4;
+/// I/O port of the doorbell: a 32-bit write of the GPA of a [`StepBlock`](crate::step::StepBlock).
+pub const DOORBELL_PORT: u16 = 0xe0;
+
+/// Value written to [`EXIT_PORT`] by a test that ran to its end.
+pub const EXIT_DONE: u32 = 0x10;
+/// Value written to [`EXIT_PORT`] by a guest that met an exception or a panic that it did not ask for.
+pub const EXIT_PANIC: u32 = 0x11;
+
+/// GPA of the page to which a SIPI with vector 8 sends an application processor.
+pub const TRAMPOLINE: u64 = 0x8000;
+/// First GPA at which guests are linked; all below belongs to boot structures and the trampoline.
+pub const IMAGE: u64 = 0x10_0000;
+/// GPA of the test window: nothing lies there until a test puts a memslot there. Below 4 GiB, above any guest's RAM, and
+/// clear of the I/O APIC and the local APIC.
+pub const WINDOW: u64 = 0xd000_0000;
+/// Size of the test window in bytes.
+pub const WINDOW_SIZE: u64 = 0x20_0000;
+
+/// CR0 of a vCPU that the embedded VMM starts in 64-bit mode: PG, WP, NE, ET, MP, PE.
+pub const START_CR0: u64 = 0x8001_0033;
+
+/// The variable-range pairs that KVM has (`arch/x86/include/asm/kvm_host.h`, `KVM_NR_VAR_MTRR`).
+pub const VARIABLE_MTRRS: u32 = 8;
+/// The eleven fixed-range MTRRs, SDM Vol. 3A "Fixed Range MTRRs".
+pub const FIXED_MTRRS: [u32; 11] = [0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f];
+/// IA32_MTRRCAP.
+pub const MTRR_CAP: u32 = 0xfe;
+/// IA32_MTRR_DEF_TYPE.
+pub const MTRR_DEF_TYPE: u32 = 0x2ff;
+/// IA32_MTRR_PHYSBASE0; PHYSBASEn is at +2n, PHYSMASKn at +2n+1.
+pub const MTRR_PHYSBASE0: u32 = 0x200;
+/// IA32_PAT.
+pub const PAT: u32 = 0x277;
+
+/// CR0.ET, always one.
+pub const CR0_ET: u64 = 1 << 4;
+/// CR0.NW, not write-through.
+pub const CR0_NW: u64 = 1 << 29;
+/// CR0.CD, cache disable.
+pub const CR0_CD: u64 = 1 << 30;

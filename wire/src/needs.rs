@@ -1,0 +1,76 @@
+//! What a test needs of the machine that it runs on.
+
+/// A set of needs and a number of vCPUs, as stored in a guest's ELF section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Needs(pub u64);
+
+impl Needs {
+    /// One vCPU and nothing else.
+    pub const NONE: Needs = Needs(0);
+    /// A VMM that answers the doorbell with host steps.
+    pub const STEPS: Needs = Needs(1 << 8);
+    /// Local APICs, so that INIT and SIPI reach another vCPU. Where the VMM has them in the kernel this costs milliseconds.
+    pub const APIC: Needs = Needs(1 << 9);
+    /// KVM_SET_ONE_REG and KVM_GET_ONE_REG for MSRs.
+    pub const ONE_REG: Needs = Needs(1 << 10);
+    /// KVM_X86_SETUP_MCE and KVM_X86_SET_MCE.
+    pub const MCE: Needs = Needs(1 << 11);
+    /// Memslots that can be made and deleted, and an account of every MMIO exit.
+    pub const SLOTS: Needs = Needs(1 << 12);
+    /// KVM_CAP_READONLY_MEM.
+    pub const READONLY_SLOTS: Needs = Needs(1 << 13);
+    /// KVM_SET_USER_MEMORY_REGION2.
+    pub const SLOTS_V2: Needs = Needs(1 << 14);
+
+    /// Each flag with the word that stands for it in lists and in skip reasons.
+    pub const WORDS: [(Needs, &'static str); 7] = [
+        (Needs::STEPS, "host-steps"),
+        (Needs::APIC, "apic"),
+        (Needs::ONE_REG, "one-reg"),
+        (Needs::MCE, "mce"),
+        (Needs::SLOTS, "memslots"),
+        (Needs::READONLY_SLOTS, "readonly-slots"),
+        (Needs::SLOTS_V2, "memslots-v2"),
+    ];
+
+    /// `count` vCPUs, 1 to 255.
+    pub const fn cpus(count: u8) -> Needs {
+        Needs(count as u64)
+    }
+
+    /// Both sets; of two numbers of vCPUs the larger.
+    pub const fn and(self, other: Needs) -> Needs {
+        let cpus = if self.0 & 0xff > other.0 & 0xff { self.0 & 0xff } else { other.0 & 0xff };
+        Needs((self.0 | other.0) & !0xff | cpus)
+    }
+
+    /// Number of vCPUs, at least 1.
+    pub const fn cpu_count(self) -> u8 {
+        let cpus = (self.0 & 0xff) as u8;
+        if cpus == 0 { 1 } else { cpus }
+    }
+
+    /// Whether all flags of `other` are in here; numbers of vCPUs are not compared.
+    pub const fn has(self, other: Needs) -> bool {
+        self.0 & other.0 & !0xff == other.0 & !0xff
+    }
+
+    /// The words of the flags in here.
+    pub fn words(self) -> impl Iterator<Item = &'static str> {
+        Needs::WORDS.into_iter().filter(move |&(flag, _)| self.has(flag)).map(|(_, word)| word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_larger_number_of_cpus_wins() {
+        let needs = Needs::cpus(4).and(Needs::APIC).and(Needs::cpus(2));
+        assert_eq!(needs.cpu_count(), 4);
+        assert!(needs.has(Needs::APIC) && !needs.has(Needs::STEPS));
+        assert!(needs.words().eq(["apic"]));
+        assert_eq!(Needs::NONE.cpu_count(), 1);
+    }
+}

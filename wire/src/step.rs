@@ -1,0 +1,198 @@
+//! Host steps: what a guest asks of the VMM at the doorbell.
+//!
+//! The guest fills a [`StepBlock`] and writes its GPA to [`DOORBELL_PORT`](crate::layout::DOORBELL_PORT). The VMM does the
+//! step, keeps its own record of it, writes the reply into the block and lets the guest go on.
+
+/// Something that the VMM does to the VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields say what they are")]
+pub enum Step {
+    /// KVM_SET_MSRS with one entry.
+    SetMsr { cpu: u8, index: u32, value: u64 },
+    /// KVM_GET_MSRS with one entry; replies with the value.
+    GetMsr { cpu: u8, index: u32 },
+    /// KVM_SET_ONE_REG of an MSR (`KVM_X86_REG_MSR`).
+    SetOneReg { cpu: u8, index: u32, value: u64 },
+    /// KVM_GET_ONE_REG of an MSR; replies with the value.
+    GetOneReg { cpu: u8, index: u32 },
+    /// KVM_SET_SREGS with this CR0 and all else as it is.
+    SetCr0 { cpu: u8, value: u64 },
+    /// CR0 from KVM_GET_SREGS; replies with the value.
+    GetCr0 { cpu: u8 },
+    /// Whether KVM_GET_MSR_INDEX_LIST names an MSR; replies with 0 or 1.
+    ListsMsr { index: u32 },
+    /// KVM_SET_CPUID2 with another MAXPHYADDR, on a vCPU that has not run yet.
+    SetMaxphyaddr { cpu: u8, bits: u8 },
+    /// KVM_GET_MSRS of all MTRRs and the PAT and CR0 of one vCPU, set on another as a VMM does that restores a snapshot.
+    CopyState { from: u8, to: u8 },
+    /// KVM_X86_SETUP_MCE with this MCG_CAP.
+    SetupMce { cpu: u8, mcg_cap: u64 },
+    /// KVM_X86_SET_MCE.
+    InjectMce { cpu: u8, event: MceEvent },
+    /// Makes, changes or moves a memslot. Its memory is zero when the slot is made, stays through a deletion and is found
+    /// again when the slot is made anew.
+    SetSlot { api: SlotApi, slot: u8, flags: u32, gpa: u64, pages: u32 },
+    /// Sets a memslot's size to 0, which deletes it.
+    DeleteSlot { api: SlotApi, slot: u8 },
+    /// Writes eight bytes of a slot's memory through the HVA.
+    Poke { slot: u8, offset: u32, value: u64 },
+    /// Reads eight bytes of a slot's memory through the HVA; replies with the value.
+    Peek { slot: u8, offset: u32 },
+    /// Sets a vCPU's registers to 64-bit mode, as the one that boots was, and runs it from `entry` with RSP and RDI.
+    StartCpu { cpu: u8, entry: u64, stack: u64, argument: u64 },
+}
+
+/// Which ioctl sets a memslot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SlotApi {
+    /// KVM_SET_USER_MEMORY_REGION.
+    V1,
+    /// KVM_SET_USER_MEMORY_REGION2.
+    V2,
+}
+
+/// A machine check for KVM_X86_SET_MCE (`struct kvm_x86_mce`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MceEvent {
+    /// MC bank.
+    pub bank: u8,
+    /// IA32_MCi_STATUS.
+    pub status: u64,
+    /// IA32_MCi_ADDR.
+    pub addr: u64,
+    /// IA32_MCi_MISC.
+    pub misc: u64,
+    /// IA32_MCG_STATUS.
+    pub mcg_status: u64,
+}
+
+/// How a step went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Done.
+    Done,
+    /// The ioctl worked but took no entry: KVM_SET_MSRS and KVM_GET_MSRS say so by returning 0.
+    Refused,
+    /// The ioctl failed with this errno.
+    Errno(u32),
+    /// The VMM will not do it: no such vCPU or slot, a vCPU that is running, a range that it will not map.
+    Invalid,
+}
+
+/// A step and its reply, as words in guest memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct StepBlock {
+    /// The step: its number, then its arguments.
+    pub words: [u64; 8],
+    /// The reply's status and value, written by the VMM.
+    pub reply: [u64; 2],
+}
+
+/// Bytes of a [`StepBlock`] that hold the step; the reply follows.
+pub const STEP_BYTES: usize = 64;
+
+impl Step {
+    /// The words that go into a [`StepBlock`].
+    pub const fn words(self) -> [u64; 8] {
+        match self {
+            Step::SetMsr { cpu, index, value } => [1, cpu as u64, index as u64, value, 0, 0, 0, 0],
+            Step::GetMsr { cpu, index } => [2, cpu as u64, index as u64, 0, 0, 0, 0, 0],
+            Step::SetOneReg { cpu, index, value } => [3, cpu as u64, index as u64, value, 0, 0, 0, 0],
+            Step::GetOneReg { cpu, index } => [4, cpu as u64, index as u64, 0, 0, 0, 0, 0],
+            Step::SetCr0 { cpu, value } => [5, cpu as u64, value, 0, 0, 0, 0, 0],
+            Step::GetCr0 { cpu } => [6, cpu as u64, 0, 0, 0, 0, 0, 0],
+            Step::ListsMsr { index } => [7, index as u64, 0, 0, 0, 0, 0, 0],
+            Step::SetMaxphyaddr { cpu, bits } => [8, cpu as u64, bits as u64, 0, 0, 0, 0, 0],
+            Step::CopyState { from, to } => [9, from as u64, to as u64, 0, 0, 0, 0, 0],
+            Step::SetupMce { cpu, mcg_cap } => [10, cpu as u64, mcg_cap, 0, 0, 0, 0, 0],
+            Step::InjectMce { cpu, event: MceEvent { bank, status, addr, misc, mcg_status } } => {
+                [11, cpu as u64, bank as u64, status, addr, misc, mcg_status, 0]
+            }
+            Step::SetSlot { api, slot, flags, gpa, pages } => {
+                [12, api.word(), slot as u64, flags as u64, gpa, pages as u64, 0, 0]
+            }
+            Step::DeleteSlot { api, slot } => [13, api.word(), slot as u64, 0, 0, 0, 0, 0],
+            Step::Poke { slot, offset, value } => [14, slot as u64, offset as u64, value, 0, 0, 0, 0],
+            Step::Peek { slot, offset } => [15, slot as u64, offset as u64, 0, 0, 0, 0, 0],
+            Step::StartCpu { cpu, entry, stack, argument } => [16, cpu as u64, entry, stack, argument, 0, 0, 0],
+        }
+    }
+
+    /// The step in the words, or nothing if they are none: an unknown number, or an argument out of its range.
+    pub fn from_words(words: [u64; 8]) -> Option<Step> {
+        let [number, a, b, c, d, e, f, _] = words;
+        let cpu = u8::try_from(a);
+        let index = u32::try_from(b);
+        let api = SlotApi::from_word(a);
+        let step = match number {
+            1 => Step::SetMsr { cpu: cpu.ok()?, index: index.ok()?, value: c },
+            2 => Step::GetMsr { cpu: cpu.ok()?, index: index.ok()? },
+            3 => Step::SetOneReg { cpu: cpu.ok()?, index: index.ok()?, value: c },
+            4 => Step::GetOneReg { cpu: cpu.ok()?, index: index.ok()? },
+            5 => Step::SetCr0 { cpu: cpu.ok()?, value: b },
+            6 => Step::GetCr0 { cpu: cpu.ok()? },
+            7 => Step::ListsMsr { index: a.try_into().ok()? },
+            8 => Step::SetMaxphyaddr { cpu: cpu.ok()?, bits: b.try_into().ok()? },
+            9 => Step::CopyState { from: cpu.ok()?, to: b.try_into().ok()? },
+            10 => Step::SetupMce { cpu: cpu.ok()?, mcg_cap: b },
+            11 => Step::InjectMce {
+                cpu: cpu.ok()?,
+                event: MceEvent { bank: b.try_into().ok()?, status: c, addr: d, misc: e, mcg_status: f },
+            },
+            12 => Step::SetSlot {
+                api: api?,
+                slot: b.try_into().ok()?,
+                flags: c.try_into().ok()?,
+                gpa: d,
+                pages: e.try_into().ok()?,
+            },
+            13 => Step::DeleteSlot { api: api?, slot: b.try_into().ok()? },
+            14 => Step::Poke { slot: a.try_into().ok()?, offset: b.try_into().ok()?, value: c },
+            15 => Step::Peek { slot: a.try_into().ok()?, offset: b.try_into().ok()? },
+            16 => Step::StartCpu { cpu: cpu.ok()?, entry: b, stack: c, argument: d },
+            _ => return None,
+        };
+        // Words that the step does not use must be zero: a block that was not filled with care is no step.
+        (step.words() == words).then_some(step)
+    }
+}
+
+impl SlotApi {
+    const fn word(self) -> u64 {
+        match self {
+            SlotApi::V1 => 1,
+            SlotApi::V2 => 2,
+        }
+    }
+
+    const fn from_word(word: u64) -> Option<Self> {
+        match word {
+            1 => Some(SlotApi::V1),
+            2 => Some(SlotApi::V2),
+            _ => None,
+        }
+    }
+}
+
+impl Status {
+    /// The word that goes into a reply.
+    pub const fn word(self) -> u64 {
+        match self {
+            Status::Done => 1,
+            Status::Refused => 2,
+            Status::Invalid => 3,
+            Status::Errno(errno) => (errno as u64) << 8 | 4,
+        }
+    }
+
+    /// The status in a reply's first word; [`Status::Invalid`] for one that no VMM writes.
+    pub const fn from_word(word: u64) -> Status {
+        match word & 0xff {
+            1 => Status::Done,
+            2 => Status::Refused,
+            4 => Status::Errno((word >> 8) as u32),
+            _ => Status::Invalid,
+        }
+    }
+}

@@ -69,9 +69,13 @@ impl Set {
         }
         for path in list(&dir)? {
             let file = name(&path)?;
-            if path.is_dir() || !file.ends_with(".toml") {
-                let message = "not a configuration: these are files with a name that ends in .toml".to_owned();
-                return Err(ConfigError::Stray { path, message });
+            let message = match file.strip_suffix(".toml").filter(|_| !path.is_dir()) {
+                None => Some("not a configuration: these are files with a name that ends in .toml"),
+                Some(id) if !is_id(id) => Some("its name has other characters than a-z, 0-9, `-` and `.`"),
+                Some(_) => None,
+            };
+            if let Some(message) = message {
+                return Err(ConfigError::Stray { message: message.to_owned(), path });
             }
             let bytes = fs::read(&path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
             let source = Source { name: path.display().to_string(), text: text(&path, bytes)? };
@@ -84,6 +88,11 @@ impl Set {
 /// The path of a file under configs/ without its ending.
 fn key(path: &str) -> String {
     path.strip_suffix(".toml").unwrap_or(path).to_owned()
+}
+
+/// Whether a file's name without ending can be an id: it becomes part of the ids of cells and of directory names.
+fn is_id(id: &str) -> bool {
+    !id.is_empty() && id.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
 }
 
 /// What is in a directory and not hidden, sorted.
@@ -167,6 +176,10 @@ mod tests {
         let ending = "not a configuration: these are files with a name that ends in .toml";
         assert_eq!(complaint(&[("vm/default.yaml", b"")]), format!("vm/default.yaml: {ending}"));
         assert_eq!(complaint(&[("vm/x.toml/y", b"")]), format!("vm/x.toml: {ending}"));
+        assert_eq!(
+            complaint(&[("vm/a@b.toml", b"")]),
+            "vm/a@b.toml: its name has other characters than a-z, 0-9, `-` and `.`"
+        );
         assert_eq!(complaint(&[("suite/a.toml", b"")]), "suite: no kind of configuration, did you mean `suites`?");
         assert_eq!(
             complaint(&[("README", b"")]),

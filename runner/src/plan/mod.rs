@@ -1,3 +1,11 @@
 //! The plan: which test runs in which VM, as cells with stable, readable ids.
+//!
+//! A [`suite`] pairs tests with [VM configurations](vm) by patterns. [`Plan::new`] makes cells of the pairs, and keeps
+//! those that the filters on the command line pick.
 
+mod cells;
+mod pattern;
+pub mod suite;
 pub mod vm;
+
+pub use cells::{Cell, Plan, TestRef};

@@ -1,0 +1,99 @@
+//! Suites: which tests run on which VM configurations, by patterns.
+
+use super::pattern::{candidates, fits};
+use crate::config::{self, ConfigError, Source};
+use serde::Deserialize;
+use toml::Spanned;
+
+/// A suite, a file under `configs/suites`; its id is the file's name.
+#[derive(Debug, Clone)]
+pub struct Suite {
+    /// Its id.
+    pub id: String,
+    /// One line that says what it is for.
+    pub summary: String,
+    blocks: Vec<Block>,
+    source: Source,
+}
+
+/// What is in the file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    summary: String,
+    cells: Vec<Block>,
+}
+
+/// Each of the tests on each of the VM configurations.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Block {
+    /// Patterns over `family/test`.
+    tests: Spanned<Vec<Spanned<String>>>,
+    /// Patterns over ids of VM configurations.
+    vms: Spanned<Vec<Spanned<String>>>,
+}
+
+impl Suite {
+    /// Reads a suite. Whether its patterns match anything is seen only when a plan is made.
+    ///
+    /// # Errors
+    /// The first mistake in it.
+    pub fn read(source: &Source) -> Result<Suite, ConfigError> {
+        let File { summary, cells } = config::parse(source)?;
+        if cells.is_empty() {
+            return Err(ConfigError::file(source, "it has no cells"));
+        }
+        Ok(Suite { id: source.id().to_owned(), summary, blocks: cells, source: source.clone() })
+    }
+
+    /// The pairs of a test and a VM configuration, as positions in the lists of their names, in the order of the file; in a
+    /// block, in the order of the lists. A pair can come twice.
+    ///
+    /// # Errors
+    /// A pattern that matches nothing, or no pattern at all.
+    pub(super) fn pairs(&self, tests: &[String], vms: &[String]) -> Result<Vec<(usize, usize)>, ConfigError> {
+        let mut pairs = Vec::new();
+        for block in &self.blocks {
+            let tests = self.matches(&block.tests, "test", tests)?;
+            let vms = self.matches(&block.vms, "VM configuration", vms)?;
+            pairs.extend(tests.iter().flat_map(|&test| vms.iter().map(move |&vm| (test, vm))));
+        }
+        Ok(pairs)
+    }
+
+    /// The positions of the names that any of the patterns matches.
+    fn matches(
+        &self,
+        patterns: &Spanned<Vec<Spanned<String>>>,
+        kind: &str,
+        names: &[String],
+    ) -> Result<Vec<usize>, ConfigError> {
+        if patterns.get_ref().is_empty() {
+            return Err(ConfigError::at(&self.source, patterns.span(), format!("no {kind} is named here")));
+        }
+        for pattern in patterns.get_ref() {
+            if !names.iter().any(|name| fits(pattern.get_ref(), name)) {
+                let meant = candidates(names.iter().map(String::as_str));
+                let meant = meant.iter().map(String::as_str);
+                return Err(ConfigError::unknown(&self.source, pattern.span(), kind, pattern.get_ref(), meant));
+            }
+        }
+        let wanted = |name: &String| patterns.get_ref().iter().any(|pattern| fits(pattern.get_ref(), name));
+        Ok((0..names.len()).filter(|&at| wanted(&names[at])).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Set;
+
+    #[test]
+    fn the_embedded_suites_read() {
+        let set = Set::load(None).unwrap();
+        let suites: Vec<Suite> = set.sources("suites").map(|(_, source)| Suite::read(source).unwrap()).collect();
+        assert_eq!(suites.iter().map(|suite| suite.id.as_str()).collect::<Vec<_>>(), ["default", "smoke"]);
+        assert!(suites.iter().all(|suite| !suite.summary.is_empty()));
+    }
+}

@@ -2,6 +2,10 @@
 //!
 //! Everything that crosses the interface is plain data, so that a machine can live in a process of its own.
 
+mod end;
+pub mod kvm;
+pub mod lines;
+
 use crate::plan::vm::VmConfig;
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -1,0 +1,42 @@
+//! How a VM ended, in words.
+
+use super::End;
+use std::fmt;
+use wire::layout::{EXIT_DONE, EXIT_PANIC};
+
+/// Name of a `KVM_INTERNAL_ERROR_*` (`include/uapi/linux/kvm.h`).
+fn suberror(number: u32) -> &'static str {
+    match number {
+        kvm_bindings::KVM_INTERNAL_ERROR_EMULATION => "KVM could not emulate an instruction",
+        kvm_bindings::KVM_INTERNAL_ERROR_SIMUL_EX => "two exceptions at once that KVM could not merge",
+        kvm_bindings::KVM_INTERNAL_ERROR_DELIVERY_EV => "an exit while an event was delivered",
+        kvm_bindings::KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON => "an exit reason that KVM does not know",
+        _ => "an error that this version has no name for",
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Exit(EXIT_DONE) => f.write_str("the guest ran to its end"),
+            End::Exit(EXIT_PANIC) => f.write_str("the guest gave up"),
+            End::Exit(value) => write!(f, "the guest exited with {value:#x}, which no guest of this version does"),
+            End::Shutdown => f.write_str("triple fault (KVM_EXIT_SHUTDOWN)"),
+            End::Halt => f.write_str("the guest halted with nothing to wake it (KVM_EXIT_HLT)"),
+            End::Timeout { rip: None } => f.write_str("the time was up"),
+            End::Timeout { rip: Some(rip) } => write!(f, "the time was up; RIP was {rip:#x}"),
+            End::Flood => f.write_str("the guest said more than its output limit"),
+            End::InternalError { suberror: number, rip, bytes } => {
+                write!(f, "KVM_EXIT_INTERNAL_ERROR {number}: {} at RIP {rip:#x}", suberror(*number))?;
+                match bytes.as_slice() {
+                    [] => Ok(()),
+                    bytes => bytes.iter().try_fold((), |(), byte| write!(f, " {byte:02x}")),
+                }
+            }
+            End::FailEntry { reason } => {
+                write!(f, "the CPU refused the guest's state (KVM_EXIT_FAIL_ENTRY), hardware reason {reason:#x}")
+            }
+            End::Unexpected(what) => write!(f, "an exit that no guest of this version makes: {what}"),
+        }
+    }
+}

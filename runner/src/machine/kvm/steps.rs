@@ -1,0 +1,192 @@
+//! Host steps: what a guest asks for at the doorbell, done and recorded.
+
+use super::vm::Vm;
+use super::{boot, sys};
+use kvm_bindings::{Msrs, kvm_msr_entry, kvm_x86_mce};
+use kvm_ioctls::VcpuFd;
+use std::io;
+use vm_memory::{Bytes, GuestAddress};
+use wire::host::HostRecord;
+use wire::layout::{FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, VARIABLE_MTRRS};
+use wire::step::{STEP_BYTES, Status, Step};
+
+/// A reply: how it went, and the value for a step that replies with one (else 0).
+pub type Reply = (Status, u64);
+
+const INVALID: Reply = (Status::Invalid, 0);
+
+/// The vCPU that rang the doorbell: its thread holds it, so that it alone can be asked without its lock.
+#[derive(Clone, Copy)]
+struct Caller<'a> {
+    cpu: u8,
+    vcpu: &'a VcpuFd,
+}
+
+/// What a doorbell asks for besides a reply.
+pub enum Then {
+    /// Nothing.
+    GoOn,
+    /// Run this vCPU from now on.
+    Start(u8),
+}
+
+/// The MSRs that a VMM saves and restores for memory types: PAT, the default type, fixed and variable MTRRs. The list is
+/// wired in, as in every VMM, because KVM_GET_MSR_INDEX_LIST names no MTRR.
+pub fn state_msrs() -> impl Iterator<Item = u32> {
+    let variable = MTRR_PHYSBASE0..MTRR_PHYSBASE0 + 2 * VARIABLE_MTRRS;
+    [PAT, MTRR_DEF_TYPE].into_iter().chain(FIXED_MTRRS).chain(variable)
+}
+
+/// KVM_GET_MSRS of [`state_msrs`].
+///
+/// # Errors
+/// What the ioctl says, or that it stopped early.
+pub fn read_state(vcpu: &VcpuFd) -> Result<Msrs, io::Error> {
+    let entries: Vec<_> = state_msrs().map(|index| kvm_msr_entry { index, ..Default::default() }).collect();
+    let mut msrs = Msrs::from_entries(&entries).map_err(io::Error::other)?;
+    match vcpu.get_msrs(&mut msrs)? {
+        n if n == entries.len() => Ok(msrs),
+        n => Err(io::Error::other(format!("KVM_GET_MSRS stopped at MSR {:#x}", entries[n].index))),
+    }
+}
+
+impl Vm<'_> {
+    /// Answers a doorbell that vCPU `caller` rang with the GPA of a step block. A block outside RAM gets no answer.
+    pub fn doorbell(&self, caller: u8, vcpu: &VcpuFd, gpa: u32) -> Then {
+        let mut bytes = [0; STEP_BYTES];
+        let at = GuestAddress(gpa.into());
+        let reply_at = GuestAddress(u64::from(gpa) + STEP_BYTES as u64);
+        if self.ram.read_slice(&mut bytes, at).is_err() {
+            return Then::GoOn;
+        }
+        let mut words = [0; 8];
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        let step = Step::from_words(words);
+        let caller = Caller { cpu: caller, vcpu };
+        let (status, value) = step.map_or(INVALID, |step| self.step(caller, step));
+        if let Some(step) = step {
+            self.note(HostRecord::Step { step, status, value });
+        }
+        let reply = [status.word().to_le_bytes(), value.to_le_bytes()].concat();
+        // A block at the very end of RAM has no room for the reply: its guest finds none.
+        let _ = self.ram.write_slice(&reply, reply_at);
+        match step {
+            Some(Step::StartCpu { cpu, .. }) if status == Status::Done => Then::Start(cpu),
+            _ => Then::GoOn,
+        }
+    }
+
+    /// Does something with the vCPU of index `cpu`. One that runs holds its own lock: nothing can be asked of it.
+    fn on(&self, caller: Caller<'_>, cpu: u8, f: impl FnOnce(&VcpuFd) -> Reply) -> Reply {
+        if cpu == caller.cpu {
+            return f(caller.vcpu);
+        }
+        self.cpus.get(usize::from(cpu)).and_then(|cpu| cpu.fd.try_lock().ok()).map_or(INVALID, |vcpu| f(&vcpu))
+    }
+
+    fn step(&self, caller: Caller<'_>, step: Step) -> Reply {
+        match step {
+            Step::SetMsr { cpu, index, value } => self.on(caller, cpu, |vcpu| set_msr(vcpu, index, value)),
+            Step::GetMsr { cpu, index } => self.on(caller, cpu, |vcpu| get_msr(vcpu, index)),
+            Step::SetOneReg { cpu, index, value } => self.on(caller, cpu, |vcpu| {
+                reply(vcpu.set_one_reg(sys::one_reg_msr(index), &value.to_le_bytes()).map(|_| 0))
+            }),
+            Step::GetOneReg { cpu, index } => self.on(caller, cpu, |vcpu| {
+                let mut value = [0; 8];
+                reply(vcpu.get_one_reg(sys::one_reg_msr(index), &mut value).map(|_| u64::from_le_bytes(value)))
+            }),
+            Step::SetCr0 { cpu, value } => self.on(caller, cpu, |vcpu| reply(set_cr0(vcpu, value).map(|()| 0))),
+            Step::GetCr0 { cpu } => self.on(caller, cpu, |vcpu| reply(vcpu.get_sregs().map(|sregs| sregs.cr0))),
+            Step::ListsMsr { index } => (Status::Done, self.machine.listed_msrs.contains(&index).into()),
+            Step::SetMaxphyaddr { cpu, bits } => self.on(caller, cpu, |vcpu| {
+                let vm = crate::plan::vm::VmConfig { maxphyaddr: Some(bits), ..self.job.vm.clone() };
+                reply(vcpu.set_cpuid2(&self.machine.cpuid(&vm, cpu)).map(|()| 0))
+            }),
+            Step::CopyState { from, to } => self.copy_state(caller, from, to),
+            Step::SetupMce { cpu, mcg_cap } => self.on(caller, cpu, |vcpu| io_reply(sys::setup_mce(vcpu, mcg_cap))),
+            Step::InjectMce { cpu, event } => {
+                let mce = kvm_x86_mce {
+                    bank: event.bank,
+                    status: event.status,
+                    addr: event.addr,
+                    misc: event.misc,
+                    mcg_status: event.mcg_status,
+                    ..Default::default()
+                };
+                self.on(caller, cpu, |vcpu| io_reply(sys::set_mce(vcpu, &mce)))
+            }
+            Step::SetSlot { api, slot, flags, gpa, pages } => {
+                (self.slots().set(&self.fd, api, slot, flags, gpa, pages), 0)
+            }
+            Step::DeleteSlot { api, slot } => (self.slots().delete(&self.fd, api, slot), 0),
+            Step::Poke { slot, offset, value } => (self.slots().poke(slot, offset, value), 0),
+            Step::Peek { slot, offset } => self.slots().peek(slot, offset),
+            Step::StartCpu { cpu, .. } if self.cpus.get(usize::from(cpu)).is_none_or(|cpu| cpu.claim().is_err()) => {
+                INVALID
+            }
+            Step::StartCpu { cpu, entry, stack, argument } => {
+                self.on(caller, cpu, |vcpu| reply(boot::enter(vcpu, entry, stack, argument).map(|()| 0)))
+            }
+        }
+    }
+
+    /// Saves what decides memory types on one vCPU and restores it on another, in the order of QEMU: CR0 with the other
+    /// special registers, then the MSRs.
+    fn copy_state(&self, caller: Caller<'_>, from: u8, to: u8) -> Reply {
+        let mut saved = None;
+        let read = self.on(caller, from, |vcpu| match (vcpu.get_sregs(), read_state(vcpu)) {
+            (Ok(sregs), Ok(msrs)) => {
+                saved = Some((sregs.cr0, msrs));
+                (Status::Done, 0)
+            }
+            (Err(error), _) => reply(Err(error)),
+            (_, Err(error)) => io_reply(Err(error)),
+        });
+        let Some((cr0, msrs)) = saved else { return read };
+        self.on(caller, to, |vcpu| match (set_cr0(vcpu, cr0), vcpu.set_msrs(&msrs)) {
+            (Ok(()), Ok(n)) if n == msrs.as_slice().len() => (Status::Done, 0),
+            (Ok(()), Ok(_)) => (Status::Refused, 0),
+            (Err(error), _) | (_, Err(error)) => reply(Err(error)),
+        })
+    }
+}
+
+fn set_cr0(vcpu: &VcpuFd, value: u64) -> Result<(), kvm_ioctls::Error> {
+    let mut sregs = vcpu.get_sregs()?;
+    sregs.cr0 = value;
+    vcpu.set_sregs(&sregs)
+}
+
+fn set_msr(vcpu: &VcpuFd, index: u32, data: u64) -> Reply {
+    let Ok(msrs) = Msrs::from_entries(&[kvm_msr_entry { index, data, ..Default::default() }]) else { return INVALID };
+    match vcpu.set_msrs(&msrs) {
+        Ok(1) => (Status::Done, 0),
+        Ok(_) => (Status::Refused, 0),
+        Err(error) => reply(Err(error)),
+    }
+}
+
+fn get_msr(vcpu: &VcpuFd, index: u32) -> Reply {
+    let Ok(mut msrs) = Msrs::from_entries(&[kvm_msr_entry { index, ..Default::default() }]) else { return INVALID };
+    match vcpu.get_msrs(&mut msrs) {
+        Ok(1) => (Status::Done, msrs.as_slice()[0].data),
+        Ok(_) => (Status::Refused, 0),
+        Err(error) => reply(Err(error)),
+    }
+}
+
+fn reply(result: Result<u64, kvm_ioctls::Error>) -> Reply {
+    match result {
+        Ok(value) => (Status::Done, value),
+        Err(error) => (Status::Errno(sys::errno(&error)), 0),
+    }
+}
+
+fn io_reply(result: io::Result<()>) -> Reply {
+    match result {
+        Ok(()) => (Status::Done, 0),
+        Err(error) => (Status::Errno(error.raw_os_error().unwrap_or(0).unsigned_abs()), 0),
+    }
+}

@@ -1,0 +1,253 @@
+//! One VM: made, run until something ends it, and taken down.
+
+use super::deadline::Deadline;
+use super::log::{Full, Log};
+use super::slots::Slots;
+use super::steps::{Then, read_state};
+use super::{Failed, KvmMachine, boot, sys};
+use crate::machine::{End, Job, MachineError, Observed};
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Scope;
+use std::time::Instant;
+use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use wire::host::HostRecord;
+use wire::layout::{DOORBELL_PORT, EXIT_PORT, SERIAL_PORT};
+use wire::needs::Needs;
+use wire::register::{Place, Register};
+
+/// The UART's line status register; bits 5 and 6 say that it can take a byte and has sent the last.
+const LINE_STATUS_PORT: u16 = SERIAL_PORT + 5;
+const LINE_STATUS_EMPTY: u8 = 0x60;
+
+/// A VM while it runs. The file descriptors come first, so that they close before the memory that they map goes.
+pub struct Vm<'a> {
+    pub cpus: Vec<Cpu>,
+    pub fd: VmFd,
+    pub machine: &'a KvmMachine,
+    pub job: &'a Job<'a>,
+    pub ram: GuestMemoryMmap,
+    slots: Mutex<Slots>,
+    log: Mutex<Log>,
+    /// How the VM ended; the first vCPU to say so is right.
+    end: OnceLock<Result<End, MachineError>>,
+    /// One timer for each thread that runs a vCPU.
+    timers: Mutex<Vec<Deadline>>,
+    deadline: Instant,
+}
+
+/// A vCPU. Its thread holds the lock for as long as it runs.
+pub struct Cpu {
+    pub fd: Mutex<VcpuFd>,
+    claimed: AtomicBool,
+}
+
+impl Cpu {
+    /// Takes the right to run it, once.
+    pub fn claim(&self) -> Result<(), ()> {
+        if self.claimed.swap(true, Ordering::SeqCst) { Err(()) } else { Ok(()) }
+    }
+}
+
+/// Makes the VM of a job, runs it and takes it down.
+pub fn run(machine: &KvmMachine, job: &Job<'_>) -> Result<Observed, MachineError> {
+    let started = Instant::now();
+    let vm = Vm::new(machine, job)?;
+    std::thread::scope(|scope| {
+        if job.needs.has(Needs::APIC) {
+            // They wait in the kernel for INIT and SIPI.
+            (1..job.needs.cpu_count()).for_each(|cpu| vm.spawn(scope, cpu));
+        }
+        vm.run_cpu(scope, 0);
+    });
+    let Vm { log, end, .. } = vm;
+    let log = log.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
+    let end = end.into_inner().unwrap_or_else(|| Ok(End::Unexpected("every vCPU stopped without a reason".into())))?;
+    Ok(Observed { log, end, micros: started.elapsed().as_micros().try_into().unwrap_or(u64::MAX) })
+}
+
+impl<'a> Vm<'a> {
+    fn new(machine: &'a KvmMachine, job: &'a Job<'a>) -> Result<Self, MachineError> {
+        let fd = machine.kvm.create_vm().failed("cannot make a VM (KVM_CREATE_VM)")?;
+        if job.needs.has(Needs::APIC) {
+            fd.create_irq_chip().failed("cannot make the interrupt controllers (KVM_CREATE_IRQCHIP)")?;
+        }
+        let ram: GuestMemoryMmap =
+            GuestMemoryMmap::from_ranges(&[(GuestAddress(0), boot::RAM)]).failed("cannot map the guest's RAM")?;
+        let hva = ram.get_host_address(GuestAddress(0)).failed("cannot find the guest's RAM")?;
+        let region = kvm_userspace_memory_region {
+            slot: 0,
+            flags: 0,
+            guest_phys_addr: 0,
+            memory_size: boot::RAM as u64,
+            userspace_addr: hva as u64,
+        };
+        // SAFETY: the region is the whole of `ram`, which lives as long as the VM's file descriptors: they are fields of the
+        // same struct and are dropped before it.
+        unsafe { fd.set_user_memory_region(region) }
+            .failed("cannot give the VM its RAM (KVM_SET_USER_MEMORY_REGION)")?;
+        let mut log = Log::new(job.limits.output);
+        let mut cpus = Vec::new();
+        for index in 0..job.needs.cpu_count() {
+            let vcpu = fd.create_vcpu(index.into()).failed("cannot make a vCPU (KVM_CREATE_VCPU)")?;
+            vcpu.set_cpuid2(&machine.cpuid(job.vm, index)).failed("cannot set CPUID (KVM_SET_CPUID2)")?;
+            note_reset(&mut log, index, &vcpu).failed("cannot read a new vCPU's registers")?;
+            cpus.push(Cpu { fd: Mutex::new(vcpu), claimed: AtomicBool::new(false) });
+        }
+        boot::load(&ram, job.elf, &format!("run={:x} test={}", job.run, job.test))?;
+        let (entry, argument) = boot::entry(job.elf)?;
+        let boot_cpu = &cpus[0];
+        let _ = boot_cpu.claim();
+        boot::enter(&lock(&boot_cpu.fd), entry, 0, argument).failed("cannot set the boot vCPU's registers")?;
+        Ok(Vm {
+            cpus,
+            fd,
+            machine,
+            job,
+            ram,
+            slots: Mutex::default(),
+            log: Mutex::new(log),
+            end: OnceLock::new(),
+            timers: Mutex::default(),
+            deadline: Instant::now() + job.limits.timeout,
+        })
+    }
+
+    /// The slots of the test window.
+    pub fn slots(&self) -> MutexGuard<'_, Slots> {
+        lock(&self.slots)
+    }
+
+    /// Puts a record of the VMM into the log.
+    pub fn note(&self, record: HostRecord) {
+        if let Err(Full) = lock(&self.log).host(record) {
+            self.finish(Ok(End::Flood));
+        }
+    }
+
+    /// Ends the VM, unless it has ended, and wakes every vCPU, which then sees that.
+    fn finish(&self, end: Result<End, MachineError>) {
+        let _ = self.end.set(end);
+        for timer in lock(&self.timers).iter() {
+            // It would go off at the deadline all the same.
+            let _ = timer.now();
+        }
+    }
+
+    fn spawn<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, cpu: u8) {
+        scope.spawn(move || self.run_cpu(scope, cpu));
+    }
+
+    fn run_cpu<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, cpu: u8) {
+        let mut vcpu = lock(&self.cpus[usize::from(cpu)].fd);
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        match Deadline::new(left).failed("cannot make a timer") {
+            Ok(timer) => lock(&self.timers).push(timer),
+            Err(error) => return self.finish(Err(error)),
+        }
+        while self.end.get().is_none() {
+            match self.enter(cpu, &mut vcpu) {
+                Ok(Left::GoOn) => {}
+                Ok(Left::Start(other)) => self.spawn(scope, other),
+                Ok(Left::Halted) if cpu != 0 => return,
+                Ok(Left::Halted) => self.finish(Ok(End::Halt)),
+                Ok(Left::End(end)) => self.finish(Ok(end)),
+                Err(error) => self.finish(Err(error)),
+            }
+        }
+    }
+
+    /// KVM_RUN once, and what the VMM does about the exit.
+    fn enter(&self, cpu: u8, vcpu: &mut VcpuFd) -> Result<Left, MachineError> {
+        let left = match vcpu.run() {
+            Ok(VcpuExit::IoOut(SERIAL_PORT, bytes)) => match lock(&self.log).serial(bytes) {
+                Ok(()) => Left::GoOn,
+                Err(Full) => Left::End(End::Flood),
+            },
+            Ok(VcpuExit::IoOut(EXIT_PORT, bytes)) => Left::End(End::Exit(number(bytes) as u32)),
+            Ok(VcpuExit::IoOut(DOORBELL_PORT, bytes)) => {
+                let gpa = number(bytes) as u32;
+                return Ok(match self.doorbell(cpu, vcpu, gpa) {
+                    Then::GoOn => Left::GoOn,
+                    Then::Start(other) => Left::Start(other),
+                });
+            }
+            Ok(VcpuExit::IoOut(..)) => Left::GoOn,
+            Ok(VcpuExit::IoIn(port, bytes)) => {
+                bytes.fill(if port == LINE_STATUS_PORT { LINE_STATUS_EMPTY } else { 0xff });
+                Left::GoOn
+            }
+            Ok(VcpuExit::MmioRead(gpa, bytes)) => {
+                for (byte, at) in bytes.iter_mut().zip(gpa..) {
+                    *byte = (at ^ at >> 8 ^ 0xa5) as u8;
+                }
+                self.note(HostRecord::MmioRead { cpu, width: bytes.len() as u8, gpa, value: number(bytes) });
+                Left::GoOn
+            }
+            Ok(VcpuExit::MmioWrite(gpa, bytes)) => {
+                self.note(HostRecord::MmioWrite { cpu, width: bytes.len() as u8, gpa, value: number(bytes) });
+                Left::GoOn
+            }
+            Ok(VcpuExit::Intr) => Left::GoOn,
+            Ok(VcpuExit::Hlt) => Left::Halted,
+            Ok(VcpuExit::Shutdown) => Left::End(End::Shutdown),
+            Ok(VcpuExit::FailEntry(reason, _)) => Left::End(End::FailEntry { reason }),
+            Ok(VcpuExit::InternalError) => return self.internal_error(vcpu).map(Left::End),
+            Ok(other) => Left::End(End::Unexpected(format!("{other:?}"))),
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Left::GoOn,
+            Err(error) => return Err(error).failed("KVM_RUN failed"),
+        };
+        if matches!(left, Left::GoOn) && Instant::now() >= self.deadline {
+            let rip = vcpu.get_regs().ok().map(|regs| regs.rip);
+            return Ok(Left::End(End::Timeout { rip: rip.filter(|_| cpu == 0) }));
+        }
+        Ok(left)
+    }
+
+    fn internal_error(&self, vcpu: &mut VcpuFd) -> Result<End, MachineError> {
+        let what = "cannot read the details of KVM_EXIT_INTERNAL_ERROR";
+        let error = sys::internal_error(vcpu).ok_or("the exit reason is another").failed(what)?;
+        let rip = vcpu.get_regs().failed(what)?.rip;
+        let mut bytes = error.bytes;
+        if bytes.is_empty() {
+            // Guests map memory one to one, so RIP is the GPA too.
+            let at = GuestAddress(rip);
+            let room = self.ram.last_addr().checked_sub(rip).map_or(0, |last| last.raw_value() + 1).min(15);
+            bytes.resize(room as usize, 0);
+            if self.ram.read_slice(&mut bytes, at).is_err() {
+                bytes.clear();
+            }
+        }
+        Ok(End::InternalError { suberror: error.suberror, rip, bytes })
+    }
+}
+
+/// Why a vCPU left the guest, as far as its loop cares.
+enum Left {
+    GoOn,
+    Start(u8),
+    Halted,
+    End(End),
+}
+
+/// Records the registers of a vCPU that nothing has touched.
+fn note_reset(log: &mut Log, cpu: u8, vcpu: &VcpuFd) -> std::io::Result<()> {
+    let mut note = |register, value| {
+        let full = |Full| std::io::Error::other("the output limit is too small for a vCPU's registers");
+        log.host(HostRecord::Reset { at: Place { cpu, register }, value }).map_err(full)
+    };
+    note(Register::Cr0, vcpu.get_sregs()?.cr0)?;
+    read_state(vcpu)?.as_slice().iter().try_for_each(|msr| note(Register::Msr(msr.index), msr.data))
+}
+
+/// The little-endian number in up to eight bytes.
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().take(8).rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
+
+/// A lock whose holder panicked still guards values that are whole: each is changed in one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,137 @@
+//! The embedded VMM against guests of a few bytes, one for each way in which a guest can end.
+
+mod common;
+
+use common::{default_vm, elf, job, kvm};
+use kvm_memtype::machine::{End, Line, Machine, Observed};
+use wire::host::HostRecord;
+use wire::needs::Needs;
+use wire::register::Register;
+use wire::step::{SlotApi, Status, Step};
+
+fn run(test: &str, code: &[u8]) -> Option<Observed> {
+    let machine = kvm(test)?;
+    let (vm, elf) = (default_vm(), elf(code));
+    Some(machine.run(&job(&elf, &vm)).expect("the host runs the guest"))
+}
+
+fn said(observed: &Observed) -> Vec<&str> {
+    let lines = observed.log.iter().filter_map(|line| match line {
+        Line::Guest(text) => Some(text.as_str()),
+        Line::Host(_) => None,
+    });
+    lines.collect()
+}
+
+#[test]
+fn a_guest_that_exits_says_so() {
+    // mov dx, 0x3f8; mov al, 'h'; out dx, al; mov al, 10; out dx, al; mov eax, 16; mov dx, 0xf4; out dx, eax
+    let code = b"\x66\xba\xf8\x03\xb0h\xee\xb0\x0a\xee\xb8\x10\0\0\0\x66\xba\xf4\0\xef";
+    let Some(observed) = run("a_guest_that_exits_says_so", code) else { return };
+    assert_eq!(observed.end, End::Exit(16));
+    assert_eq!(said(&observed), ["h"]);
+}
+
+#[test]
+fn the_registers_of_a_new_vcpu_are_recorded() {
+    let Some(observed) = run("the_registers_of_a_new_vcpu_are_recorded", b"\xf4") else { return };
+    let reset = |wanted| {
+        observed.log.iter().find_map(|line| match line {
+            Line::Host(HostRecord::Reset { at, value }) if at.register == wanted => Some(*value),
+            _ => None,
+        })
+    };
+    // KVM makes a vCPU as a CPU is after RESET: SDM Vol. 3A, table "IA-32 and Intel 64 Processor States Following Power-up".
+    assert_eq!(reset(Register::Cr0), Some(0x6000_0010));
+    assert_eq!(reset(Register::Msr(0x2ff)), Some(0));
+    assert_eq!(reset(Register::Msr(0x277)), Some(0x0007_0406_0007_0406));
+}
+
+#[test]
+fn a_guest_that_loops_runs_out_of_time() {
+    let Some(observed) = run("a_guest_that_loops_runs_out_of_time", b"\xeb\xfe") else { return };
+    assert_eq!(observed.end, End::Timeout { rip: Some(0x10_0000) });
+}
+
+#[test]
+fn a_guest_that_halts_is_not_waited_for() {
+    let Some(observed) = run("a_guest_that_halts_is_not_waited_for", b"\xf4") else { return };
+    assert_eq!(observed.end, End::Halt);
+}
+
+#[test]
+fn a_guest_that_halts_with_an_apic_runs_out_of_time() {
+    let test = "a_guest_that_halts_with_an_apic_runs_out_of_time";
+    let Some(machine) = kvm(test) else { return };
+    let (vm, elf) = (default_vm(), elf(b"\xf4"));
+    let job = kvm_memtype::machine::Job { needs: Needs::APIC.and(Needs::cpus(2)), ..job(&elf, &vm) };
+    let observed = machine.run(&job).expect("the host runs the guest");
+    assert!(matches!(observed.end, End::Timeout { .. }), "{:?}", observed.end);
+}
+
+#[test]
+fn a_triple_fault_is_a_shutdown() {
+    // lidt of an empty table; ud2
+    let code = b"\x0f\x01\x1d\x02\0\0\0\x0f\x0b\0\0\0\0\0\0\0\0\0\0";
+    let Some(observed) = run("a_triple_fault_is_a_shutdown", code) else { return };
+    assert_eq!(observed.end, End::Shutdown);
+}
+
+#[test]
+fn a_flood_is_cut_off() {
+    // mov dx, 0x3f8; again: out dx, al; jmp again
+    let Some(observed) = run("a_flood_is_cut_off", b"\x66\xba\xf8\x03\xee\xeb\xfd") else { return };
+    assert_eq!(observed.end, End::Flood);
+    assert!(said(&observed).concat().len() <= 1 << 16);
+}
+
+#[test]
+fn a_flood_of_mmio_is_cut_off() {
+    // mov ebx, 0xd0000000; again: mov al, [rbx]; jmp again
+    let Some(observed) = run("a_flood_of_mmio_is_cut_off", b"\xbb\0\0\0\xd0\x8a\x03\xeb\xfc") else { return };
+    assert_eq!(observed.end, End::Flood);
+    let first = observed.log.iter().find_map(|line| match line {
+        Line::Host(HostRecord::MmioRead { cpu, width, gpa, value }) => Some((*cpu, *width, *gpa, *value)),
+        _ => None,
+    });
+    assert_eq!(first, Some((0, 1, 0xd000_0000, 0xa5)));
+}
+
+#[test]
+fn a_step_is_done_recorded_and_answered() {
+    let test = "a_step_is_done_recorded_and_answered";
+    let Some(machine) = kvm(test) else { return };
+    let step = Step::GetMsr { cpu: 0, index: 0x277 };
+    // mov eax, block; out 0xe0, eax; mov rax, [block + 64] (the status); out 0xf4, eax; then the block, 64-byte aligned
+    let block = 0x10_0040u32;
+    let mut code = [&b"\xb8"[..], &block.to_le_bytes(), b"\xe7\xe0\x8b\x04\x25", &(block + 64).to_le_bytes()].concat();
+    code.extend(b"\xe7\xf4");
+    code.resize(64, 0x90);
+    code.extend(step.words().iter().flat_map(|word| word.to_le_bytes()));
+    code.extend([0; 16]);
+    let (vm, elf) = (default_vm(), elf(&code));
+    let observed = machine.run(&job(&elf, &vm)).expect("the host runs the guest");
+    assert_eq!(observed.end, End::Exit(Status::Done.word() as u32));
+    let record = HostRecord::Step { step, status: Status::Done, value: 0x0007_0406_0007_0406 };
+    assert_eq!(observed.log.last(), Some(&Line::Host(record)));
+}
+
+#[test]
+fn a_slot_outside_the_window_is_refused() {
+    let test = "a_slot_outside_the_window_is_refused";
+    let Some(machine) = kvm(test) else { return };
+    for (slot, gpa, pages) in
+        [(0, 0xd000_0000, 1), (1, 0, 1), (1, 0xd000_0000, 0), (1, 0xd020_0000, 1), (1, u64::MAX << 12, 2)]
+    {
+        let step = Step::SetSlot { api: SlotApi::V1, slot, flags: 0, gpa, pages };
+        let block = 0x10_0040u32;
+        let mut code = [&b"\xb8"[..], &block.to_le_bytes(), b"\xe7\xe0\xf4"].concat();
+        code.resize(64, 0x90);
+        code.extend(step.words().iter().flat_map(|word| word.to_le_bytes()));
+        code.extend([0; 16]);
+        let (vm, elf) = (default_vm(), elf(&code));
+        let observed = machine.run(&job(&elf, &vm)).expect("the host runs the guest");
+        let record = HostRecord::Step { step, status: Status::Invalid, value: 0 };
+        assert_eq!(observed.log.last(), Some(&Line::Host(record)));
+    }
+}

@@ -5,6 +5,7 @@
 mod end;
 pub mod kvm;
 pub mod lines;
+pub mod qemu;
 
 use crate::plan::vm::VmConfig;
 use serde::{Deserialize, Serialize};

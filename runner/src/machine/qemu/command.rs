@@ -1,0 +1,73 @@
+//! QEMU's command line for a job.
+
+use super::Accel;
+use crate::plan::vm::VmConfig;
+use wire::layout::EXIT_PORT;
+
+/// MAXPHYADDR that TCG shows unless told otherwise (`target/i386/cpu.h`, `TCG_PHYS_ADDR_BITS`).
+pub const TCG_MAXPHYADDR: u8 = 40;
+
+/// What differs from job to job on QEMU's command line.
+#[derive(Debug)]
+pub struct Guest<'a> {
+    /// The guest's command line.
+    pub append: &'a str,
+    /// Number of vCPUs.
+    pub cpus: u8,
+    /// The VM's configuration.
+    pub vm: &'a VmConfig,
+}
+
+/// The arguments that boot `guest`, the ELF at path `kernel`, on CPU model `model`, with the serial line on standard output.
+pub fn arguments(accel: Accel, model: &str, kernel: &str, guest: &Guest<'_>) -> Vec<String> {
+    let accel_name = match accel {
+        Accel::Kvm => "kvm",
+        Accel::Tcg => "tcg",
+    };
+    // A chardev without signals: an interrupt is for the runner to handle, not for QEMU.
+    format!(
+        "-machine q35 -accel {accel_name} -nodefaults -no-user-config -display none -no-reboot \
+         -chardev stdio,id=serial,signal=off -serial chardev:serial \
+         -device isa-debug-exit,iobase={EXIT_PORT:#x},iosize=4 -m 64 -smp"
+    )
+    .split(' ')
+    .map(str::to_owned)
+    .chain([guest.cpus.to_string(), "-cpu".into(), cpu(accel, model, guest.vm)])
+    .chain(["-kernel".into(), kernel.into(), "-append".into(), guest.append.into()])
+    .collect()
+}
+
+fn cpu(accel: Accel, model: &str, vm: &VmConfig) -> String {
+    let mtrr = if vm.cpuid_mtrr { "" } else { ",-mtrr" };
+    let bits = match (vm.maxphyaddr, accel) {
+        (Some(bits), _) => format!(",phys-bits={bits},host-phys-bits=off"),
+        (None, Accel::Kvm) => ",host-phys-bits=on".to_owned(),
+        (None, Accel::Tcg) => format!(",phys-bits={TCG_MAXPHYADDR}"),
+    };
+    format!("{model}{mtrr}{bits}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(accel: Accel, maxphyaddr: Option<u8>, cpuid_mtrr: bool) -> String {
+        let vm = VmConfig { summary: String::new(), maxphyaddr, cpuid_mtrr };
+        let guest = Guest { append: "run=5eed test=a", cpus: 2, vm: &vm };
+        arguments(accel, "model", "/k", &guest).join("|")
+    }
+
+    #[test]
+    fn the_guest_is_named_with_its_words() {
+        let line = line(Accel::Tcg, None, true);
+        assert!(line.starts_with("-machine|q35|-accel|tcg|"), "{line}");
+        assert!(line.ends_with("|-m|64|-smp|2|-cpu|model,phys-bits=40|-kernel|/k|-append|run=5eed test=a"), "{line}");
+        assert!(line.contains("|isa-debug-exit,iobase=0xf4,iosize=4|"), "{line}");
+    }
+
+    #[test]
+    fn the_configuration_is_the_cpus() {
+        assert!(line(Accel::Kvm, None, true).contains("|model,host-phys-bits=on|"));
+        assert!(line(Accel::Kvm, Some(36), false).contains("|model,-mtrr,phys-bits=36,host-phys-bits=off|"));
+    }
+}

@@ -1,0 +1,85 @@
+//! QEMU behind the interface that all machines have.
+
+use super::Accel;
+use super::command::{Guest, TCG_MAXPHYADDR};
+use super::ending;
+use super::program::{self, Model};
+use crate::machine::{Job, Machine, MachineError, Observed};
+use crate::plan::vm::VmConfig;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use wire::needs::Needs;
+
+/// What QEMU offers of what tests need. The rest takes a VMM that does host steps.
+const OFFERED: Needs = Needs::APIC;
+
+/// A QEMU that was found to work.
+#[derive(Debug)]
+pub struct Qemu {
+    accel: Accel,
+    path: PathBuf,
+    version: String,
+    model: Model,
+}
+
+impl Qemu {
+    /// Finds QEMU (`KVM_MEMTYPE_QEMU`, else PATH), and the CPU model with which it runs a guest of a few bytes here. Takes
+    /// about a tenth of a second.
+    ///
+    /// # Errors
+    /// There is no QEMU, or it does not run such a guest; says what to do or what QEMU said.
+    pub fn new(accel: Accel) -> Result<Qemu, MachineError> {
+        let path = program::find()?;
+        let version = program::version(&path)?;
+        let model = program::model(accel, &path)?;
+        Ok(Qemu { accel, path, version, model })
+    }
+
+    /// The program.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its version, as it gives it: `7.2.22 (Debian ...)`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The CPU model that works: `host`, or QEMU's default where that one does not; `max` for TCG.
+    pub fn cpu_model(&self) -> &'static str {
+        self.model.name
+    }
+
+    /// MAXPHYADDR of a VM whose configuration sets none, in bits; of two accelerators the host's or TCG's.
+    pub fn maxphyaddr(&self, host: u8) -> u8 {
+        match self.accel {
+            Accel::Kvm => host,
+            Accel::Tcg => TCG_MAXPHYADDR,
+        }
+    }
+}
+
+impl Machine for Qemu {
+    fn name(&self) -> &'static str {
+        self.accel.machine()
+    }
+
+    fn lacks(&self, needs: Needs, vm: &VmConfig) -> Option<String> {
+        let missing: Vec<_> = Needs(needs.0 & !OFFERED.0).words().collect();
+        if !missing.is_empty() {
+            return Some(format!("needs {}: only the embedded VMM (machine kvm) has that", missing.join(", ")));
+        }
+        (!vm.cpuid_mtrr && self.model.forces_mtrr)
+            .then(|| "CPUID.1:EDX.MTRR cannot be hidden: this KVM shows it whatever the VMM sets".to_owned())
+    }
+
+    fn run(&self, job: &Job<'_>) -> Result<Observed, MachineError> {
+        let start = Instant::now();
+        let append = format!("run={:x} test={}", job.run, job.test);
+        let guest = Guest { append: &append, cpus: job.needs.cpu_count(), vm: job.vm };
+        let ended = program::boot(self.accel, &self.path, self.model.name, job.elf, &guest, job.limits)?;
+        let end = ending::end(&ended).map_err(|why| program::failed(self.accel, &self.path, &why))?;
+        let micros = start.elapsed().as_micros().try_into().unwrap_or(u64::MAX);
+        Ok(Observed { log: ended.log, end, micros })
+    }
+}

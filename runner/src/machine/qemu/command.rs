@@ -7,6 +7,15 @@ use wire::layout::EXIT_PORT;
 /// MAXPHYADDR that TCG shows unless told otherwise (`target/i386/cpu.h`, `TCG_PHYS_ADDR_BITS`).
 pub const TCG_MAXPHYADDR: u8 = 40;
 
+/// What of the command line depends on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Platform {
+    /// CPU model.
+    pub cpu: &'static str,
+    /// Firmware file among QEMU's own; its default if there is none.
+    pub firmware: Option<&'static str>,
+}
+
 /// What differs from job to job on QEMU's command line.
 #[derive(Debug)]
 pub struct Guest<'a> {
@@ -18,8 +27,8 @@ pub struct Guest<'a> {
     pub vm: &'a VmConfig,
 }
 
-/// The arguments that boot `guest`, the ELF at path `kernel`, on CPU model `model`, with the serial line on standard output.
-pub fn arguments(accel: Accel, model: &str, kernel: &str, guest: &Guest<'_>) -> Vec<String> {
+/// The arguments that boot `guest`, the ELF at path `kernel`, on `platform`, with the serial line on standard output.
+pub fn arguments(accel: Accel, platform: Platform, kernel: &str, guest: &Guest<'_>) -> Vec<String> {
     let accel_name = match accel {
         Accel::Kvm => "kvm",
         Accel::Tcg => "tcg",
@@ -32,7 +41,8 @@ pub fn arguments(accel: Accel, model: &str, kernel: &str, guest: &Guest<'_>) -> 
     )
     .split(' ')
     .map(str::to_owned)
-    .chain([guest.cpus.to_string(), "-cpu".into(), cpu(accel, model, guest.vm)])
+    .chain([guest.cpus.to_string(), "-cpu".into(), cpu(accel, platform.cpu, guest.vm)])
+    .chain(platform.firmware.into_iter().flat_map(|firmware| ["-bios".to_owned(), firmware.to_owned()]))
     .chain(["-kernel".into(), kernel.into(), "-append".into(), guest.append.into()])
     .collect()
 }
@@ -54,14 +64,17 @@ mod tests {
     fn line(accel: Accel, maxphyaddr: Option<u8>, cpuid_mtrr: bool) -> String {
         let vm = VmConfig { summary: String::new(), maxphyaddr, cpuid_mtrr };
         let guest = Guest { append: "run=5eed test=a", cpus: 2, vm: &vm };
-        arguments(accel, "model", "/k", &guest).join("|")
+        arguments(accel, Platform { cpu: "model", firmware: Some("f") }, "/k", &guest).join("|")
     }
 
     #[test]
     fn the_guest_is_named_with_its_words() {
         let line = line(Accel::Tcg, None, true);
         assert!(line.starts_with("-machine|q35|-accel|tcg|"), "{line}");
-        assert!(line.ends_with("|-m|64|-smp|2|-cpu|model,phys-bits=40|-kernel|/k|-append|run=5eed test=a"), "{line}");
+        assert!(
+            line.ends_with("|-m|64|-smp|2|-cpu|model,phys-bits=40|-bios|f|-kernel|/k|-append|run=5eed test=a"),
+            "{line}"
+        );
         assert!(line.contains("|isa-debug-exit,iobase=0xf4,iosize=4|"), "{line}");
     }
 

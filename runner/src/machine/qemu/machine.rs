@@ -3,7 +3,7 @@
 use super::Accel;
 use super::command::{Guest, TCG_MAXPHYADDR};
 use super::ending;
-use super::program::{self, Model};
+use super::program::{self, Setup};
 use crate::machine::{Job, Machine, MachineError, Observed};
 use crate::plan::vm::VmConfig;
 use std::path::{Path, PathBuf};
@@ -19,11 +19,11 @@ pub struct Qemu {
     accel: Accel,
     path: PathBuf,
     version: String,
-    model: Model,
+    setup: Setup,
 }
 
 impl Qemu {
-    /// Finds QEMU (`KVM_MEMTYPE_QEMU`, else PATH), and the CPU model with which it runs a guest of a few bytes here. Takes
+    /// Finds QEMU (`KVM_MEMTYPE_QEMU`, else PATH), and the CPU model and firmware with which it runs a guest of a few bytes here. Takes
     /// about a tenth of a second.
     ///
     /// # Errors
@@ -31,8 +31,8 @@ impl Qemu {
     pub fn new(accel: Accel) -> Result<Qemu, MachineError> {
         let path = program::find()?;
         let version = program::version(&path)?;
-        let model = program::model(accel, &path)?;
-        Ok(Qemu { accel, path, version, model })
+        let setup = program::setup(accel, &path)?;
+        Ok(Qemu { accel, path, version, setup })
     }
 
     /// The program.
@@ -47,7 +47,7 @@ impl Qemu {
 
     /// The CPU model that works: `host`, or QEMU's default where that one does not; `max` for TCG.
     pub fn cpu_model(&self) -> &'static str {
-        self.model.name
+        self.setup.platform.cpu
     }
 
     /// MAXPHYADDR of a VM whose configuration sets none, in bits; of two accelerators the host's or TCG's.
@@ -69,7 +69,7 @@ impl Machine for Qemu {
         if !missing.is_empty() {
             return Some(format!("needs {}: only the embedded VMM (machine kvm) has that", missing.join(", ")));
         }
-        (!vm.cpuid_mtrr && self.model.forces_mtrr)
+        (!vm.cpuid_mtrr && self.setup.forces_mtrr)
             .then(|| "CPUID.1:EDX.MTRR cannot be hidden: this KVM shows it whatever the VMM sets".to_owned())
     }
 
@@ -77,7 +77,7 @@ impl Machine for Qemu {
         let start = Instant::now();
         let append = format!("run={:x} test={}", job.run, job.test);
         let guest = Guest { append: &append, cpus: job.needs.cpu_count(), vm: job.vm };
-        let ended = program::boot(self.accel, &self.path, self.model.name, job.elf, &guest, job.limits)?;
+        let ended = program::boot(self.accel, &self.path, self.setup.platform, job.elf, &guest, job.limits)?;
         let end = ending::end(&ended).map_err(|why| program::failed(self.accel, &self.path, &why))?;
         let micros = start.elapsed().as_micros().try_into().unwrap_or(u64::MAX);
         Ok(Observed { log: ended.log, end, micros })

@@ -1,7 +1,7 @@
-//! The QEMU program on this host: where it is, which version, and which CPU model works.
+//! The QEMU program on this host: where it is, which version, and with what it works.
 
 use super::Accel;
-use super::command::{Guest, arguments};
+use super::command::{Guest, Platform, arguments};
 use super::ending;
 use super::memfd;
 use super::process::{self, Ended};
@@ -53,35 +53,47 @@ pub fn version(path: &Path) -> Result<String, MachineError> {
     })
 }
 
-/// A CPU model that works, and how far CPUID can be set there.
+/// What of QEMU's command line works here, and how far CPUID can be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Model {
-    /// For `-cpu`.
-    pub name: &'static str,
+pub struct Setup {
+    /// CPU model and firmware.
+    pub platform: Platform,
     /// Whether the guest sees CPUID.1:EDX.MTRR though it was told to be away, as a KVM can have it.
     pub forces_mtrr: bool,
 }
 
-/// Tries the CPU models on a guest of a few bytes; the first that runs it is taken.
+/// Tries CPU models and firmware on a guest of a few bytes; the first pair that runs it is taken.
 ///
-/// `host` is the one that shows what the CPU has, but QEMU aborts on it where KVM refuses an MSR that it thinks is there.
+/// CPU model `host` shows what the CPU has, but QEMU aborts on it where KVM refuses an MSR that QEMU thinks is there. The
+/// small build of SeaBIOS has few drivers to wait for, but not every distribution ships it.
 ///
 /// # Errors
-/// None works; the error is that of the last, QEMU's own default.
-pub fn model(accel: Accel, path: &Path) -> Result<Model, MachineError> {
-    match accel {
-        Accel::Kvm => attempt(accel, path, "host").or_else(|_| attempt(accel, path, "qemu64")),
-        Accel::Tcg => attempt(accel, path, "max"),
+/// No pair works; the error is that of the last, which is QEMU's own default.
+pub fn setup(accel: Accel, path: &Path) -> Result<Setup, MachineError> {
+    let models: &[_] = match accel {
+        Accel::Kvm => &["host", "qemu64"],
+        Accel::Tcg => &["max"],
+    };
+    let pairs = [Some("bios-microvm.bin"), None]
+        .into_iter()
+        .flat_map(|firmware| models.iter().map(move |&cpu| (cpu, firmware)));
+    let mut result = Err(failed(accel, path, "no CPU model was tried"));
+    for (cpu, firmware) in pairs {
+        result = attempt(accel, path, Platform { cpu, firmware });
+        if result.is_ok() {
+            break;
+        }
     }
+    result
 }
 
-fn attempt(accel: Accel, path: &Path, name: &'static str) -> Result<Model, MachineError> {
+fn attempt(accel: Accel, path: &Path, platform: Platform) -> Result<Setup, MachineError> {
     let vm = VmConfig { summary: String::new(), maxphyaddr: None, cpuid_mtrr: false };
-    let elf = smallest::elf(&MTRR_BIT);
-    let ended = boot(accel, path, name, &elf, &Guest { append: "", cpus: 1, vm: &vm }, Limits::default())?;
+    let guest = Guest { append: "", cpus: 1, vm: &vm };
+    let ended = boot(accel, path, platform, &smallest::elf(&MTRR_BIT), &guest, Limits::default())?;
     match ending::end(&ended).map_err(|why| failed(accel, path, &why))? {
-        End::Exit(SHOWS_NO_MTRR) => Ok(Model { name, forces_mtrr: false }),
-        End::Exit(SHOWS_MTRR) => Ok(Model { name, forces_mtrr: true }),
+        End::Exit(SHOWS_NO_MTRR) => Ok(Setup { platform, forces_mtrr: false }),
+        End::Exit(SHOWS_MTRR) => Ok(Setup { platform, forces_mtrr: true }),
         other => Err(failed(accel, path, &format!("a guest of a few instructions ended with {other:?}"))),
     }
 }
@@ -93,7 +105,7 @@ fn attempt(accel: Accel, path: &Path, name: &'static str) -> Result<Model, Machi
 pub fn boot(
     accel: Accel,
     path: &Path,
-    model: &str,
+    platform: Platform,
     elf: &[u8],
     guest: &Guest<'_>,
     limits: Limits,
@@ -103,7 +115,7 @@ pub fn boot(
         source: Some(Box::new(e)),
     })?;
     let kernel = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let arguments = arguments(accel, model, &kernel, guest);
+    let arguments = arguments(accel, platform, &kernel, guest);
     process::run(Command::new(path).args(arguments), &[&file], limits, ending::gave_up).map_err(|e| cannot_run(path, e))
 }
 

@@ -1,0 +1,22 @@
+//! Family `boot`: whether a guest runs here at all.
+
+#![no_std]
+#![no_main]
+
+use guest::cpu;
+use guest::report::Out;
+use wire::layout::{MTRR_DEF_TYPE, PAT};
+use wire::needs::Needs;
+use wire::register::{Place, Register};
+
+guest::family!();
+
+guest::test!("hello", "Boots, and reads CPUID and the memory-type state as found.", Needs::NONE, hello);
+
+fn hello(out: &mut Out) {
+    out.cpuid(cpu::leaf(1, 0));
+    out.cpuid(cpu::leaf(0x8000_0008, 0));
+    out.reads(Place::msr(MTRR_DEF_TYPE)).push(guest::msr::try_rdmsr(MTRR_DEF_TYPE));
+    out.reads(Place::msr(PAT)).push(guest::msr::try_rdmsr(PAT));
+    out.reads(Place::boot(Register::Cr0)).push(Ok(guest::cr0::read()));
+}

@@ -1,0 +1,149 @@
+//! Family `mtrr-msr`: every MTRR MSR and its neighbours by RDMSR and WRMSR.
+
+#![no_std]
+#![no_main]
+
+use core::ops::RangeInclusive;
+use guest::guard::{Guard, range_mtrrs};
+use guest::report::Out;
+use guest::{cpu, msr, sweep};
+use wire::layout::{FIXED_MTRRS, MTRR_CAP, MTRR_DEF_TYPE, MTRR_PHYSBASE0, VARIABLE_MTRRS};
+use wire::needs::Needs;
+use wire::record::Series;
+use wire::register::Place;
+
+guest::family!();
+
+/// MSRs around the MTRRs that are none. 0x280 to 0x29f are IA32_MCi_CTL2, 0x277 is the PAT.
+const NEIGHBOURS: [RangeInclusive<u32>; 6] =
+    [0x210..=0x24f, 0x251..=0x257, 0x25a..=0x267, 0x270..=0x276, 0x278..=0x27f, 0x2a0..=0x2fe];
+
+/// A valid type other than 0 in each byte, so that a byte that moves or is lost shows.
+const DISTINCT: u64 = 0x0106_0504_0106_0504;
+/// IA32_MTRR_DEF_TYPE.E and FE with type WB.
+const ENABLED: u64 = 0xc06;
+/// Bit 11 of a mask, V: the pair is in use.
+const VALID: u64 = 1 << 11;
+
+guest::test!("read", "Reads MTRRcap, all MTRRs and all neighbours.", Needs::NONE, |out| {
+    read(out, MTRR_CAP..=MTRR_CAP);
+    read(out, MTRR_DEF_TYPE..=MTRR_DEF_TYPE);
+    read(out, MTRR_PHYSBASE0..=MTRR_PHYSBASE0 + 2 * VARIABLE_MTRRS - 1);
+    for index in FIXED_MTRRS {
+        read(out, index..=index);
+    }
+    NEIGHBOURS.into_iter().for_each(|range| read(out, range));
+});
+
+guest::test!("neighbours", "Writes 0 to 7 to each MSR between and around the MTRRs.", Needs::NONE, |out| {
+    for index in NEIGHBOURS.into_iter().flatten() {
+        sweep::msr(out, index, small(), 8);
+    }
+});
+
+guest::test!("cap", "Writes to MTRRcap, which is read-only.", Needs::NONE, |out| {
+    sweep::msr(out, MTRR_CAP, small(), 8);
+    let base = msr::try_rdmsr(MTRR_CAP).unwrap_or(0);
+    sweep::msr_once(out, MTRR_CAP, base);
+    sweep::msr(out, MTRR_CAP, Series::Flip { base, first: 0 }, 64);
+});
+
+guest::test!("fixed", "Writes all 256 values to each byte of each fixed-range MTRR.", Needs::NONE, |out| {
+    let _guard = Guard::new();
+    for index in FIXED_MTRRS {
+        (0..8).for_each(|byte| sweep::msr(out, index, Series::byte(DISTINCT, byte), 256));
+    }
+});
+
+guest::test!("def-type", "Writes all types, flips each bit and all of E and FE in MTRRdefType.", Needs::NONE, |out| {
+    let _guard = Guard::new();
+    for base in [0, ENABLED] {
+        sweep::msr(out, MTRR_DEF_TYPE, Series::byte(base, 0), 256);
+        sweep::msr(out, MTRR_DEF_TYPE, Series::Flip { base, first: 0 }, 64);
+    }
+    // FE and E are bits 10 and 11.
+    sweep::msr(out, MTRR_DEF_TYPE, Series::Field { base: 6, lsb: 10, width: 2, first: 0 }, 4);
+});
+
+guest::test!("base", "Writes all 256 types and flips each bit of each PHYSBASE.", Needs::NONE, |out| {
+    let _guard = Guard::new();
+    physical_width(out);
+    for pair in 0..VARIABLE_MTRRS {
+        let index = MTRR_PHYSBASE0 + 2 * pair;
+        sweep::msr(out, index, Series::byte(0x8000_0000, 0), 256);
+        sweep::msr(out, index, Series::Flip { base: 0x8000_0006, first: 0 }, 64);
+    }
+});
+
+guest::test!("mask", "Flips each bit of each PHYSMASK with V clear and set.", Needs::NONE, |out| {
+    let _guard = Guard::new();
+    physical_width(out);
+    for pair in 0..VARIABLE_MTRRS {
+        let index = MTRR_PHYSBASE0 + 2 * pair + 1;
+        for base in [0, VALID, 0xf000_0000 | VALID] {
+            sweep::msr(out, index, Series::Flip { base, first: 0 }, 64);
+        }
+    }
+});
+
+guest::test!("mask-shape", "Writes discontiguous masks, and masks of all ones up to each bit.", Needs::NONE, |out| {
+    let _guard = Guard::new();
+    physical_width(out);
+    for valid in [0, VALID] {
+        for top in 12..64 {
+            sweep::msr_once(out, MTRR_PHYSBASE0 + 1, (u64::MAX >> (63 - top)) & !0xfff | valid);
+        }
+        // Each pattern in bits 12 to 19, so that all small holes are there.
+        let series = Series::Field { base: 0xf_0000_0000 | valid, lsb: 12, width: 8, first: 0 };
+        sweep::msr(out, MTRR_PHYSBASE0 + 1, series, 256);
+    }
+});
+
+guest::test!(
+    "program",
+    "Gives every MTRR a value of its own, in two orders, and reads all back.",
+    Needs::NONE,
+    |out| {
+        let _guard = Guard::new();
+        for upwards in [true, false] {
+            for n in 0..range_mtrrs().count() {
+                let nth = if upwards { n } else { range_mtrrs().count() - 1 - n };
+                if let Some(index) = range_mtrrs().nth(nth) {
+                    sweep::msr_once(out, index, distinct(index, upwards));
+                }
+            }
+            sweep::msr_once(out, MTRR_DEF_TYPE, if upwards { 0xc06 } else { 0x801 });
+            read(out, MTRR_PHYSBASE0..=MTRR_PHYSBASE0 + 2 * VARIABLE_MTRRS - 1);
+            FIXED_MTRRS.into_iter().for_each(|index| read(out, index..=index));
+            read(out, MTRR_DEF_TYPE..=MTRR_DEF_TYPE);
+        }
+    }
+);
+
+/// A valid value that no other MTRR gets.
+fn distinct(index: u32, upwards: bool) -> u64 {
+    const TYPES: [u64; 5] = [0, 1, 4, 5, 6];
+    let n = u64::from(index - MTRR_PHYSBASE0) + if upwards { 0 } else { 3 };
+    if index >= MTRR_PHYSBASE0 + 2 * VARIABLE_MTRRS {
+        // Rotate the types through the bytes by the register's number.
+        return (0..8).fold(0, |value, byte| value << 8 | TYPES[((n >> byte & 7) % 5) as usize]);
+    }
+    let range = (n + 1) << 24;
+    if index % 2 == 0 { range | TYPES[(n / 2 % 5) as usize] } else { 0xf_ff00_0000 & !range | VALID }
+}
+
+/// The values 0 to 7.
+const fn small() -> Series {
+    Series::Field { base: 0, lsb: 0, width: 3, first: 0 }
+}
+
+/// What the guest is told about its CPU's physical-address width, on which reserved bits depend.
+fn physical_width(out: &mut Out) {
+    out.cpuid(cpu::leaf(1, 0));
+    out.cpuid(cpu::leaf(0x8000_0008, 0));
+}
+
+fn read(out: &mut Out, range: RangeInclusive<u32>) {
+    let mut runs = out.reads(Place::msr(*range.start()));
+    range.for_each(|index| runs.push(msr::try_rdmsr(index)));
+}

@@ -1,0 +1,48 @@
+//! A guard that puts MTRRs, PAT and CR0 back when it is dropped, so that no test leaks state.
+
+use crate::{cr0, msr};
+use wire::layout::{FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, VARIABLE_MTRRS};
+
+/// All MTRRs that can be written but IA32_MTRR_DEF_TYPE, by MSR index.
+pub fn range_mtrrs() -> impl Iterator<Item = u32> {
+    FIXED_MTRRS.into_iter().chain(MTRR_PHYSBASE0..MTRR_PHYSBASE0 + 2 * VARIABLE_MTRRS)
+}
+
+const COUNT: usize = FIXED_MTRRS.len() + 2 * VARIABLE_MTRRS as usize + 2;
+
+/// What the registers of the vCPU held when the guard was made. A register that cannot be read is left alone.
+#[derive(Debug)]
+pub struct Guard {
+    cr0: u64,
+    msrs: [Option<u64>; COUNT],
+}
+
+/// IA32_MTRR_DEF_TYPE last, since it enables the others.
+fn registers() -> impl Iterator<Item = u32> {
+    range_mtrrs().chain([PAT, MTRR_DEF_TYPE])
+}
+
+impl Guard {
+    /// Saves MTRRs, PAT and CR0.
+    #[expect(clippy::new_without_default, reason = "it reads the CPU, a default would not")]
+    pub fn new() -> Self {
+        let mut msrs = [None; COUNT];
+        for (slot, index) in msrs.iter_mut().zip(registers()) {
+            *slot = msr::try_rdmsr(index).ok();
+        }
+        Guard { cr0: cr0::read(), msrs }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        for (value, index) in self.msrs.iter().zip(registers()) {
+            if let Some(value) = *value {
+                // SAFETY: a memory type that was there before.
+                unsafe { msr::try_wrmsr(index, value) };
+            }
+        }
+        // SAFETY: the value was there before, so it keeps long mode.
+        unsafe { cr0::try_write(self.cr0) };
+    }
+}

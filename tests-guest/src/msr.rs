@@ -1,0 +1,37 @@
+//! Model-specific registers. The one module that uses the `x86` crate: for the names of MSRs and for plain reads.
+
+use crate::attempt;
+use wire::outcome::{Fault, ReadOutcome};
+
+pub use x86::msr::{APIC_BASE, IA32_MC0_CTL, IA32_MC0_STATUS, MCG_CAP, MCG_CTL, MCG_STATUS};
+
+/// Reads an MSR that may not be there.
+#[inline]
+pub fn try_rdmsr(index: u32) -> ReadOutcome {
+    let (mut low, mut high) = (0u32, 0u32);
+    // SAFETY: RDMSR changes nothing but EAX and EDX, and may fault here.
+    let fault = unsafe {
+        attempt!("rdmsr", in("ecx") index, inout("eax") low, inout("edx") high, options(nostack, preserves_flags))
+    };
+    fault.map_or(Ok(u64::from(high) << 32 | u64::from(low)), Err)
+}
+
+/// Writes an MSR, which may refuse it.
+///
+/// # Safety
+/// The MSR must be one that a write to cannot pull memory or control flow from under the compiler's feet. Memory types
+/// (PAT, MTRRs) and machine-check banks are fine.
+#[inline]
+pub unsafe fn try_wrmsr(index: u32, value: u64) -> Option<Fault> {
+    // SAFETY: as the caller promises; may fault here.
+    unsafe {
+        attempt!("wrmsr", in("ecx") index, in("eax") value as u32, in("edx") (value >> 32) as u32,
+            options(nostack, preserves_flags))
+    }
+}
+
+/// Reads an architectural MSR that every x86-64 CPU has.
+pub fn rdmsr(index: u32) -> u64 {
+    // SAFETY: reading an MSR that is there has no effect on memory.
+    unsafe { x86::msr::rdmsr(index) }
+}

@@ -1,39 +1,95 @@
-//! Embeds the files under configs/ in the runner.
+//! Builds the guests and embeds them and the configurations, so that the runner is one file.
 
+use std::env;
+use std::error::Error;
 use std::fmt::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::{env, fs, io};
+use std::process::Command;
 
-fn main() -> io::Result<()> {
-    let configs = fs::canonicalize("../configs")?;
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    fs::write(out.join("configs.rs"), embed(&configs)?)
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Freestanding code for a target that has an operating system: linked low and static, no SSE, no red zone under interrupts.
+const FLAGS: [&str; 8] = [
+    "-Crelocation-model=static",
+    "-Ccode-model=small",
+    "-Cno-redzone=y",
+    "-Cpanic=abort",
+    "-Ctarget-feature=-sse,-sse2,+soft-float",
+    "-Cforce-frame-pointers=no",
+    "-Clink-arg=-nostartfiles",
+    "-Clink-arg=-nostdlib",
+];
+const LINK_FLAGS: [&str; 3] =
+    ["-Clink-arg=-static", "-Clink-arg=-no-pie", "-Clink-arg=-Wl,--build-id=none,--gc-sections"];
+
+/// Variables of the build around us that are not the guests': flags, wrappers, targets, and what Cargo says of this package.
+const FOREIGN: [&str; 6] = [
+    "RUSTFLAGS",
+    "RUSTC_WRAPPER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "CARGO_BUILD_TARGET",
+    "CARGO_TARGET_DIR",
+    "CARGO_BUILD_RUSTFLAGS",
+];
+const FOREIGN_PREFIXES: [&str; 4] = ["CARGO_PKG_", "CARGO_CFG_", "CARGO_FEATURE_", "CARGO_PROFILE_"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("..").canonicalize()?;
+    guests(&root, &out)?;
+    configs(&root.join("configs"), &out)
 }
 
-/// The source of a table of all configuration files, each with its path under configs/, in the order of these paths.
-fn embed(configs: &Path) -> io::Result<String> {
-    println!("cargo::rerun-if-changed={}", configs.display());
-    let mut files = Vec::new();
-    for kind in fs::read_dir(configs)? {
-        let kind = kind?;
-        if !kind.file_type()?.is_dir() {
-            continue;
-        }
-        for file in fs::read_dir(kind.path())? {
-            let path = file?.path();
-            if path.extension().is_none_or(|ending| ending != "toml") {
-                continue;
-            }
-            let name = path.strip_prefix(configs).expect("it was listed there").to_string_lossy().into_owned();
-            files.push((name, path));
+/// Builds every binary of tests-guest and writes `guests.rs`: a table of family and ELF bytes.
+fn guests(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
+    let source = root.join("tests-guest");
+    for input in ["tests-guest", "wire/src", "wire/Cargo.toml"] {
+        println!("cargo::rerun-if-changed={}", root.join(input).display());
+    }
+    let target = out.join("guests");
+    let script = format!("-Clink-arg=-Wl,-T,{}", source.join("guest.ld").display());
+    let flags: Vec<&str> = FLAGS.into_iter().chain(LINK_FLAGS).chain([script.as_str()]).collect();
+    let mut cargo = Command::new(env::var("CARGO")?);
+    cargo.current_dir(&source).args(["build", "--release", "--quiet", "--locked", "--bins", "--target", TARGET]);
+    cargo.arg("--target-dir").arg(&target);
+    for name in FOREIGN {
+        cargo.env_remove(name);
+    }
+    for (name, _) in env::vars_os() {
+        if FOREIGN_PREFIXES.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            cargo.env_remove(name);
         }
     }
-    files.sort();
-    let mut source = String::from("/// Path under configs/ and text of each file, sorted by path.\n");
-    source.push_str("pub static CONFIGS: &[(&str, &str)] = &[\n");
-    for (name, path) in files {
-        writeln!(source, "    ({name:?}, include_str!({path:?})),").expect("a string takes all");
+    let status = cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")).status()?;
+    if !status.success() {
+        return Err(format!("building the guests in {} failed: {status}", source.display()).into());
     }
-    source.push_str("];\n");
-    Ok(source)
+    let mut table = String::from("&[\n");
+    for path in sorted(&source.join("src/bin"))? {
+        let family = path.file_stem().and_then(|stem| stem.to_str()).ok_or("a guest's name is not text")?;
+        let elf = target.join(TARGET).join("release").join(family);
+        writeln!(table, "    ({family:?}, include_bytes!({elf:?})),")?;
+    }
+    fs::write(out.join("guests.rs"), table + "]\n").map_err(Into::into)
+}
+
+/// Writes `configs.rs`: a table of path below configs/ and text.
+fn configs(dir: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed={}", dir.display());
+    let mut table = String::from("&[\n");
+    for kind in sorted(dir)? {
+        for path in sorted(&kind)? {
+            let name = path.strip_prefix(dir)?.to_str().ok_or("a configuration's name is not text")?;
+            writeln!(table, "    ({name:?}, include_str!({path:?})),")?;
+        }
+    }
+    fs::write(out.join("configs.rs"), table + "]\n").map_err(Into::into)
+}
+
+fn sorted(dir: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let entries = fs::read_dir(dir).map_err(|error| format!("cannot read {}: {error}", dir.display()))?;
+    let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
+    paths.sort();
+    Ok(paths)
 }

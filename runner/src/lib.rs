@@ -3,7 +3,9 @@
 //! Data flows one way: [`config`] -> [`plan`] (cells) -> [`machine`] (a VM) -> guest -> wire (serial) -> [`results`] ->
 //! [`judge`], with the [`model`]s -> [`report`].
 
+pub mod bench;
 pub mod config;
+pub mod guests;
 pub mod host;
 pub mod judge;
 pub mod machine;

@@ -5,16 +5,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-mod files {
-    include!(concat!(env!("OUT_DIR"), "/configs.rs"));
-}
+static CONFIGS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/configs.rs"));
 
 /// The kinds of configuration, each a directory: `suites`, `vm` (VM configurations), `policies`, `deviations`.
 pub const KINDS: [&str; 4] = ["deviations", "policies", "suites", "vm"];
 
 /// All files of configs/ as they were when the runner was built: path under configs/ and text, sorted by path.
 pub fn embedded() -> &'static [(&'static str, &'static str)] {
-    files::CONFIGS
+    CONFIGS
 }
 
 /// All configuration files of a run, by kind and id: `suites/default`.

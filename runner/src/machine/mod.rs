@@ -2,6 +2,7 @@
 //!
 //! Everything that crosses the interface is plain data, so that a machine can live in a process of its own.
 
+pub mod choose;
 mod end;
 pub mod kvm;
 pub mod lines;

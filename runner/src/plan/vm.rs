@@ -31,6 +31,13 @@ fn maxphyaddr<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, 
     bits.map(|bits| checked(bits).ok_or_else(|| error(bits))).transpose()
 }
 
+/// As the host has it, like `configs/vm/default.toml`; for machines' own guests.
+impl Default for VmConfig {
+    fn default() -> Self {
+        VmConfig { summary: String::new(), maxphyaddr: None, cpuid_mtrr: true }
+    }
+}
+
 impl VmConfig {
     /// All VM configurations by id.
     ///

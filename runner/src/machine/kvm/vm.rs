@@ -22,6 +22,9 @@ use wire::register::{Place, Register};
 const LINE_STATUS_PORT: u16 = SERIAL_PORT + 5;
 const LINE_STATUS_EMPTY: u8 = 0x60;
 
+/// GPA of the pages for KVM_SET_TSS_ADDR: below the firmware's place at 4 GiB, where QEMU puts them too.
+const TSS_PAGES: usize = 0xfffb_d000;
+
 /// A VM while it runs. The file descriptors come first, so that they close before the memory that they map goes.
 pub struct Vm<'a> {
     pub cpus: Vec<Cpu>,
@@ -72,6 +75,9 @@ impl<'a> Vm<'a> {
     fn new(machine: &'a KvmMachine, job: &'a Job<'a>) -> Result<Self, MachineError> {
         let fd = machine.kvm.create_vm().failed("cannot make a VM (KVM_CREATE_VM)")?;
         if job.needs.has(Needs::APIC) {
+            // An AP starts in real mode. VMX without unrestricted guest runs that in virtual-8086 mode and wants three pages
+            // for a TSS (Documentation/virt/kvm/api.rst, KVM_SET_TSS_ADDR).
+            fd.set_tss_address(TSS_PAGES).failed("cannot place the TSS for real mode (KVM_SET_TSS_ADDR)")?;
             fd.create_irq_chip().failed("cannot make the interrupt controllers (KVM_CREATE_IRQCHIP)")?;
         }
         let ram: GuestMemoryMmap =

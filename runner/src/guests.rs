@@ -1,0 +1,56 @@
+//! The embedded guests and the tests that they list.
+
+use crate::plan::TestRef;
+use object::{Object, ObjectSection};
+use wire::entry;
+
+/// A guest binary.
+#[derive(Debug, Clone, Copy)]
+pub struct Guest {
+    /// The test family, which is the binary's name.
+    pub family: &'static str,
+    /// The ELF file.
+    pub elf: &'static [u8],
+}
+
+/// A guest's ELF file does not list tests as it should.
+#[derive(Debug, thiserror::Error)]
+#[error("guest {family}: {what}")]
+pub struct GuestError {
+    family: &'static str,
+    what: String,
+}
+
+static GUESTS: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/guests.rs"));
+
+/// All guests, by family.
+pub fn all() -> impl Iterator<Item = Guest> {
+    GUESTS.iter().map(|&(family, elf)| Guest { family, elf })
+}
+
+/// The guest of that family.
+pub fn find(family: &str) -> Option<Guest> {
+    all().find(|guest| guest.family == family)
+}
+
+/// The tests of all guests, read from their ELF sections without booting anything.
+///
+/// # Errors
+/// A guest without the section, or with one of another version.
+pub fn tests() -> Result<Vec<TestRef>, GuestError> {
+    all().map(tests_of).collect::<Result<Vec<_>, _>>().map(|lists| lists.concat())
+}
+
+fn tests_of(guest: Guest) -> Result<Vec<TestRef>, GuestError> {
+    let wrong = |what: String| GuestError { family: guest.family, what };
+    let file = object::File::parse(guest.elf).map_err(|error| wrong(error.to_string()))?;
+    let section = file.section_by_name(entry::SECTION);
+    let section = section.ok_or_else(|| wrong(format!("it has no section {}", entry::SECTION)))?;
+    let bytes = section.data().map_err(|error| wrong(error.to_string()))?;
+    let test = |info: Result<entry::TestInfo<'_>, entry::EntryError>| {
+        let info = info.map_err(|error| wrong(error.to_string()))?;
+        let (name, summary) = (info.name.to_owned(), info.summary.to_owned());
+        Ok(TestRef { family: guest.family.to_owned(), name, summary, needs: info.needs })
+    };
+    entry::entries(bytes).map(test).collect()
+}

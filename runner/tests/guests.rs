@@ -1,0 +1,82 @@
+//! What every guest binary must be: free of SSE, small, bootable by PVH, and with tests that are listed.
+
+use iced_x86::{Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Register};
+use kvm_memtype::guests;
+use object::{Object, ObjectSection, SectionKind};
+use std::collections::HashSet;
+
+/// The most that a guest may weigh, in bytes.
+const LARGEST: usize = 48 << 10;
+
+/// Instructions of a section that touch a vector or x87 register, or that a KVM which emulates CPL 0 cannot do.
+fn forbidden(code: &[u8], base: u64) -> Vec<String> {
+    let mut infos = InstructionInfoFactory::new();
+    let vector = |register: Register| register.is_vector_register() || register.is_st() || register.is_mm();
+    let bad = |instruction: &Instruction, infos: &mut InstructionInfoFactory| {
+        infos.info(instruction).used_registers().iter().any(|used| vector(used.register()))
+    };
+    Decoder::with_ip(64, code, base, DecoderOptions::NONE)
+        .into_iter()
+        .filter(|instruction| bad(instruction, &mut infos))
+        .map(|instruction| format!("{:#x}: {instruction}", instruction.ip()))
+        .collect()
+}
+
+#[test]
+fn no_guest_has_sse_in_it() {
+    for guest in guests::all() {
+        let file = object::File::parse(guest.elf).expect("an ELF file");
+        let texts: Vec<_> = file.sections().filter(|section| section.kind() == SectionKind::Text).collect();
+        assert!(!texts.is_empty(), "{} has no code", guest.family);
+        for text in texts {
+            let found = forbidden(text.data().expect("the section's bytes"), text.address());
+            assert!(found.is_empty(), "{}: {}", guest.family, found.join("; "));
+        }
+    }
+}
+
+#[test]
+fn the_search_for_sse_finds_it() {
+    // xorps xmm0, xmm0; movd mm0, eax; fld1
+    for code in [&b"\x0f\x57\xc0"[..], b"\x0f\x6e\xc0", b"\xd9\xe8"] {
+        assert_eq!(forbidden(code, 0).len(), 1);
+    }
+    assert!(forbidden(b"\x48\x89\xc8\x0f\x30\xf3\xa4", 0).is_empty());
+}
+
+#[test]
+fn every_guest_is_small() {
+    for guest in guests::all() {
+        assert!(guest.elf.len() < LARGEST, "{} has {} bytes", guest.family, guest.elf.len());
+    }
+}
+
+#[test]
+fn every_guest_has_one_pvh_note() {
+    const XEN_ELFNOTE_PHYS32_ENTRY: u32 = 18;
+    for guest in guests::all() {
+        let file = object::read::elf::ElfFile64::<object::Endianness>::parse(guest.elf).expect("an ELF file");
+        let mut notes = Vec::new();
+        for header in file.elf_program_headers() {
+            use object::read::elf::ProgramHeader;
+            let Some(mut all) = header.notes(file.endian(), guest.elf).expect("readable notes") else { continue };
+            while let Some(note) = all.next().expect("a readable note") {
+                notes.push((note.name().to_owned(), note.n_type(file.endian())));
+            }
+        }
+        assert_eq!(notes, [(b"Xen".to_vec(), XEN_ELFNOTE_PHYS32_ENTRY)], "{}", guest.family);
+    }
+}
+
+#[test]
+fn every_test_is_listed_once_with_a_summary() {
+    let tests = guests::tests().expect("every guest lists its tests");
+    let names: HashSet<_> = tests.iter().map(|test| (&test.family, &test.name)).collect();
+    assert_eq!(names.len(), tests.len(), "a test is listed twice");
+    for test in &tests {
+        assert!(!test.summary.is_empty(), "{}/{} has no summary", test.family, test.name);
+    }
+    let families: HashSet<_> = tests.iter().map(|test| test.family.as_str()).collect();
+    let all: HashSet<_> = guests::all().map(|guest| guest.family).collect();
+    assert_eq!(families, all);
+}

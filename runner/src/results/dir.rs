@@ -1,0 +1,127 @@
+//! The directories of runs: their names, and finding one.
+
+use super::{Header, OBSERVATIONS, ResultsError};
+use crate::config::names;
+use std::cmp::Reverse;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// The word that stands for the newest run.
+const LATEST: &str = "latest";
+
+/// Makes the directory `<UTC time>-<machine>-<suite>` under `root`; where there is one, that with `-2` and so on.
+pub(super) fn make(root: &Path, header: &Header) -> Result<PathBuf, ResultsError> {
+    let name = format!("{}-{}-{}", header.started, header.machine, header.suite);
+    let mut dir = root.join(&name);
+    for number in 2.. {
+        match fs::create_dir(&dir) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => dir = root.join(format!("{name}-{number}")),
+            result => {
+                result.map_err(ResultsError::io("create", &dir))?;
+                break;
+            }
+        }
+    }
+    Ok(dir)
+}
+
+/// The directory of the run that somebody means by `run`: `latest`, a name under `root`, or a path.
+///
+/// # Errors
+/// There is no such run, or `root` cannot be read.
+pub fn find(root: &Path, run: &str) -> Result<PathBuf, ResultsError> {
+    let is_run = |dir: &PathBuf| dir.join(OBSERVATIONS).is_file();
+    let named = [root.join(run), PathBuf::from(run)].into_iter().filter(|_| run != LATEST).find(is_run);
+    if let Some(dir) = named {
+        return Ok(dir);
+    }
+    let names = names(root)?;
+    match (run, names.first()) {
+        (_, None) => {
+            Err(ResultsError::NoRun(format!("no run is in {}: start one with `kvm-memtype run`", root.display())))
+        }
+        (LATEST, Some(name)) => Ok(root.join(name)),
+        _ => {
+            let known = names.iter().map(String::as_str).chain([LATEST]);
+            let hint = names::hint(run, known);
+            Err(ResultsError::NoRun(format!("no run `{run}` is in {}{hint}", root.display())))
+        }
+    }
+}
+
+/// Names of the runs under `root`, newest first. None if `root` is not there.
+fn names(root: &Path) -> Result<Vec<String>, ResultsError> {
+    let error = ResultsError::io("read", root);
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(&error)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(&error)?;
+        if let Ok(name) = entry.file_name().into_string()
+            && entry.path().join(OBSERVATIONS).is_file()
+        {
+            names.push(name);
+        }
+    }
+    names.sort_by(|a, b| age(a).cmp(&age(b)));
+    Ok(names)
+}
+
+/// Orders names of runs, newest first: by time, then by the number that tells runs of one second apart. A directory that
+/// somebody named otherwise counts as oldest.
+fn age(name: &str) -> Reverse<(&str, u32, &str)> {
+    let (time, rest) = name.split_once('-').filter(|(time, _)| is_time(time)).unwrap_or_default();
+    let number = rest.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(1);
+    Reverse((time, number, name))
+}
+
+/// Whether this is a time as [`utc`](super::utc) writes it.
+fn is_time(text: &str) -> bool {
+    text.len() == 16 && text.starts_with(|c: char| c.is_ascii_digit()) && text.ends_with('Z')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(runs: &[&str]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for run in runs {
+            fs::create_dir_all(root.path().join(run)).unwrap();
+            fs::write(root.path().join(run).join(OBSERVATIONS), "").unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn the_latest_run_is_the_newest_whatever_its_number() {
+        let old = ["reference", "20251120T110000Z-kvm-default-11", "20251120T110001Z-kvm-default", "zzz"];
+        let newer =
+            ["20251120T110001Z-kvm-default-2", "20251120T110001Z-kvm-default-9", "20251120T110001Z-kvm-default-10"];
+        let root = root(&[&old[..], &newer[..]].concat());
+        fs::create_dir(root.path().join("20991120T110001Z-kvm-nothing-in-it")).unwrap();
+        let latest = || find(root.path(), LATEST).unwrap().file_name().unwrap().to_string_lossy().into_owned();
+        for name in newer.iter().rev().chain([&old[2], &old[1], &old[3], &old[0]]) {
+            assert_eq!(latest(), *name);
+            fs::remove_dir_all(root.path().join(name)).unwrap();
+        }
+        let error = find(root.path(), LATEST).unwrap_err().to_string();
+        assert_eq!(error, format!("no run is in {}: start one with `kvm-memtype run`", root.path().display()));
+    }
+
+    #[test]
+    fn a_run_is_found_by_name_and_by_path() {
+        let (root, other) = (root(&["20251120T110000Z-kvm-smoke"]), root(&["elsewhere"]));
+        let run = root.path().join("20251120T110000Z-kvm-smoke");
+        let elsewhere = other.path().join("elsewhere");
+        assert_eq!(find(root.path(), "20251120T110000Z-kvm-smoke").unwrap(), run);
+        assert_eq!(find(root.path(), elsewhere.to_str().unwrap()).unwrap(), elsewhere);
+        let error = find(root.path(), "20251120T110000Z-kvm-smok").unwrap_err().to_string();
+        let wanted = "no run `20251120T110000Z-kvm-smok` is in ROOT, did you mean `20251120T110000Z-kvm-smoke`?";
+        assert_eq!(error, wanted.replace("ROOT", root.path().to_str().unwrap()));
+        assert!(matches!(find(&root.path().join("nowhere"), "x"), Err(ResultsError::NoRun(_))));
+    }
+}

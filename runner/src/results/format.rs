@@ -1,0 +1,145 @@
+//! The lines of an observations file, as types.
+
+use super::ResultsError;
+use crate::host::facts::Facts;
+use crate::machine::Observed;
+use crate::plan::Cell;
+use crate::plan::vm::VmConfig;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Version of the format. It goes up when a file of the version before would be read wrongly or not at all.
+pub const FORMAT: u32 = 1;
+
+/// Line 1: what was run, on what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Header {
+    /// Run id, in hexadecimal; each guest put it into each line that it sent.
+    #[serde(with = "hex")]
+    pub run: u64,
+    /// When the run began, as [`utc`](super::utc) writes it.
+    pub started: String,
+    /// Version of kvm-memtype that ran it.
+    pub version: String,
+    /// Digest of each guest that was embedded, by family, in hexadecimal.
+    pub guests: BTreeMap<String, String>,
+    /// Name of the machine, as given to `--machine`.
+    pub machine: String,
+    /// Id of the suite.
+    pub suite: String,
+    /// Filters from the command line.
+    pub filters: Vec<String>,
+    /// What was probed of the host.
+    pub facts: Facts,
+    /// The host in words, such as kernel and CPU model, by what each is.
+    pub host: BTreeMap<String, String>,
+    /// What was to be run, in this order.
+    pub cells: Vec<PlannedCell>,
+}
+
+/// A cell of the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedCell {
+    /// The cell's id.
+    pub id: String,
+    /// Its VM configuration as it was then.
+    pub vm: VmConfig,
+}
+
+impl From<&Cell> for PlannedCell {
+    fn from(cell: &Cell) -> Self {
+        PlannedCell { id: cell.id.clone(), vm: cell.config.clone() }
+    }
+}
+
+/// Every other line: what came of one cell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CellResult {
+    /// The cell's id.
+    pub cell: String,
+    /// What came of it.
+    pub outcome: CellOutcome,
+}
+
+/// What came of a cell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CellOutcome {
+    /// It ran, to whatever end.
+    Observed(Observed),
+    /// It could not be done there, for this reason.
+    Skip(String),
+    /// Host or harness are broken, in this way. A resumed run does the cell again.
+    Error(String),
+}
+
+impl CellOutcome {
+    /// Whether the cell need not be run again.
+    pub(super) fn is_final(&self) -> bool {
+        !matches!(self, CellOutcome::Error(_))
+    }
+}
+
+/// The header with the format's version, as it lies in line 1.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FirstLine<H> {
+    format: u32,
+    header: H,
+}
+
+/// Line 1 of a file.
+pub(super) fn first_line(header: &Header) -> serde_json::Result<Vec<u8>> {
+    line(&FirstLine { format: FORMAT, header })
+}
+
+/// Anything as a line, with its line feed. JSON has none within.
+pub(super) fn line<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec(value)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// The header in line 1 of a file. The version is looked at first, for all else may differ in another one.
+pub(super) fn header(path: &Path, text: &[u8]) -> Result<Header, ResultsError> {
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    let Version { format } = value(path, 1, text)?;
+    if format != FORMAT {
+        let message = format!("a file of format {format}, but this kvm-memtype reads format {FORMAT}");
+        return Err(ResultsError::Line { path: path.to_owned(), line: 1, message });
+    }
+    value::<FirstLine<Header>>(path, 1, text).map(|first| first.header)
+}
+
+/// What is in a line of a file.
+pub(super) fn value<T: DeserializeOwned>(path: &Path, line: usize, text: &[u8]) -> Result<T, ResultsError> {
+    serde_json::from_slice(text.trim_ascii_end()).map_err(|error| {
+        // Serde counts lines too, but it sees only this one.
+        let said = error.to_string();
+        let said = said.strip_suffix(&format!(" at line {} column {}", error.line(), error.column())).unwrap_or(&said);
+        let message = format!("column {}: {said}", error.column());
+        ResultsError::Line { path: path.to_owned(), line, message }
+    })
+}
+
+/// A number as a string of hexadecimal digits: JSON readers elsewhere lose precision above 2^53.
+mod hex {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{value:x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        u64::from_str_radix(&text, 16).map_err(|_| D::Error::custom(format!("{text:?} is not a hexadecimal number")))
+    }
+}

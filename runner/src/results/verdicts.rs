@@ -1,0 +1,60 @@
+//! Writing the verdicts of a run.
+
+use super::{ResultsError, VERDICTS, format, write};
+use serde::Serialize;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::process;
+
+/// Writes `verdicts.jsonl` of a run, one verdict a line. A file of that name is replaced at once: whoever reads it sees all
+/// of the one or all of the other.
+///
+/// # Errors
+/// The system refuses; an earlier file is as it was.
+pub fn write_verdicts<T: Serialize>(dir: &Path, verdicts: impl IntoIterator<Item = T>) -> Result<(), ResultsError> {
+    let path = dir.join(VERDICTS);
+    let draft = dir.join(format!("{VERDICTS}.{}", process::id()));
+    let written = write_all(&draft, verdicts).and_then(|()| fs::rename(&draft, &path));
+    written.map_err(|source| {
+        // It may not be there; the first error says what is wrong.
+        let _ = fs::remove_file(&draft);
+        ResultsError::io("write", &path)(source)
+    })?;
+    write::sync(dir)
+}
+
+fn write_all<T: Serialize>(path: &Path, verdicts: impl IntoIterator<Item = T>) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    for verdict in verdicts {
+        file.write_all(&format::line(&verdict)?)?;
+    }
+    file.into_inner()?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_replace_those_before_and_leave_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        for (verdicts, text) in [(vec!["pass", "fail\n"], "\"pass\"\n\"fail\\n\"\n"), (vec![], "")] {
+            write_verdicts(dir.path(), verdicts).unwrap();
+            assert_eq!(fs::read_to_string(dir.path().join(VERDICTS)).unwrap(), text);
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn verdicts_that_cannot_be_written_leave_those_before() {
+        let dir = tempfile::tempdir().unwrap();
+        write_verdicts(dir.path(), ["pass"]).unwrap();
+        // JSON has no keys but strings.
+        let bad = std::collections::BTreeMap::from([(vec![1], 2)]);
+        let error = write_verdicts(dir.path(), [bad]).unwrap_err();
+        assert_eq!(error.to_string(), format!("{}: cannot write it", dir.path().join(VERDICTS).display()));
+        assert_eq!(fs::read_to_string(dir.path().join(VERDICTS)).unwrap(), "\"pass\"\n");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,132 @@
+//! Writing the observations of a run.
+
+use super::format::{self, CellResult, Header};
+use super::{OBSERVATIONS, ResultsError, Run, dir};
+use serde_json as json;
+use std::collections::HashSet;
+use std::fs::{self, File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Writes one run; no other process can write to it meanwhile.
+#[derive(Debug)]
+pub struct Writer {
+    dir: PathBuf,
+    file: File,
+    /// Bytes of the whole lines in the file.
+    len: u64,
+}
+
+/// A run that goes on.
+#[derive(Debug)]
+pub struct Resumed {
+    /// Writes what is left.
+    pub writer: Writer,
+    /// The run's header.
+    pub header: Header,
+    /// Ids of the cells that are done.
+    pub done: HashSet<String>,
+}
+
+impl Writer {
+    /// Makes a directory for a run under `root`, and `root` itself if it is not there.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn create(root: &Path, header: &Header) -> Result<Writer, ResultsError> {
+        fs::create_dir_all(root).map_err(ResultsError::io("create", root))?;
+        let dir = dir::make(root, header)?;
+        let path = dir.join(OBSERVATIONS);
+        let file = File::options().append(true).create_new(true).open(&path);
+        let file = file.map_err(ResultsError::io("create", &path))?;
+        lock(&file, &dir)?;
+        let mut writer = Writer { dir, file, len: 0 };
+        writer.put(format::first_line(header))?;
+        for dir in [&writer.dir, root] {
+            sync(dir)?;
+        }
+        Ok(writer)
+    }
+
+    /// Goes on with a run that was interrupted. A line that was not written whole is cut off.
+    ///
+    /// # Errors
+    /// The run cannot be read, its header above all; or another process is writing to it.
+    pub fn resume(dir: &Path) -> Result<Resumed, ResultsError> {
+        let path = dir.join(OBSERVATIONS);
+        let file = File::options().append(true).open(&path).map_err(ResultsError::io("open", &path))?;
+        lock(&file, dir)?;
+        let run = Run::read(dir)?;
+        let mut writer = Writer { dir: dir.to_owned(), file, len: run.whole as u64 };
+        writer.cut()?;
+        let done = run.done();
+        Ok(Resumed { writer, header: run.header, done })
+    }
+
+    /// The run's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Adds a line. When this returns it is on the disk.
+    ///
+    /// # Errors
+    /// The system refuses; nothing was added then.
+    pub fn append(&mut self, result: &CellResult) -> Result<(), ResultsError> {
+        self.put(format::line(result))
+    }
+
+    fn put(&mut self, line: json::Result<Vec<u8>>) -> Result<(), ResultsError> {
+        let written = line.map_err(Into::into).and_then(|line| {
+            self.file.write_all(&line)?;
+            self.file.sync_data()?;
+            Ok(line.len() as u64)
+        });
+        match written {
+            Ok(bytes) => {
+                self.len += bytes;
+                Ok(())
+            }
+            Err(source) => {
+                // A part of the line must not stand before the next one. If this fails too, the first error says why.
+                let _ = self.cut();
+                Err(ResultsError::io("write", &self.dir.join(OBSERVATIONS))(source))
+            }
+        }
+    }
+
+    /// Cuts off what is behind the whole lines.
+    fn cut(&mut self) -> Result<(), ResultsError> {
+        self.file.set_len(self.len).map_err(ResultsError::io("truncate", &self.dir.join(OBSERVATIONS)))
+    }
+}
+
+/// Locks a run's file until it is closed.
+fn lock(file: &File, dir: &Path) -> Result<(), ResultsError> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => ResultsError::Locked { dir: dir.to_owned() },
+        TryLockError::Error(source) => ResultsError::io("lock", &dir.join(OBSERVATIONS))(source),
+    })
+}
+
+/// Syncs a directory, so that what was made in it is found again after a crash of the host.
+pub(super) fn sync(dir: &Path) -> Result<(), ResultsError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(ResultsError::io("sync", dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::CellOutcome;
+
+    #[test]
+    fn a_full_disk_is_said() {
+        let file = File::options().append(true).open("/dev/full").unwrap();
+        let mut writer = Writer { dir: "run".into(), file, len: 0 };
+        let result = CellResult { cell: "a".to_owned(), outcome: CellOutcome::Skip("why".to_owned()) };
+        let error = writer.append(&result).unwrap_err();
+        assert_eq!(error.to_string(), "run/observations.jsonl: cannot write it");
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(source, "No space left on device (os error 28)");
+    }
+}

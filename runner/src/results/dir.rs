@@ -36,22 +36,21 @@ pub fn find(root: &Path, run: &str) -> Result<PathBuf, ResultsError> {
     if let Some(dir) = named {
         return Ok(dir);
     }
-    let names = names(root)?;
-    match (run, names.first()) {
-        (_, None) => {
+    let known = runs(root)?;
+    match (run, known.first()) {
+        (LATEST, Some(name)) => Ok(root.join(name)),
+        (LATEST, None) => {
             Err(ResultsError::NoRun(format!("no run is in {}: start one with `kvm-memtype run`", root.display())))
         }
-        (LATEST, Some(name)) => Ok(root.join(name)),
         _ => {
-            let known = names.iter().map(String::as_str).chain([LATEST]);
-            let hint = names::hint(run, known);
+            let hint = names::hint(run, known.iter().map(String::as_str).chain([LATEST]));
             Err(ResultsError::NoRun(format!("no run `{run}` is in {}{hint}", root.display())))
         }
     }
 }
 
 /// Names of the runs under `root`, newest first. None if `root` is not there.
-fn names(root: &Path) -> Result<Vec<String>, ResultsError> {
+fn runs(root: &Path) -> Result<Vec<String>, ResultsError> {
     let error = ResultsError::io("read", root);
     let entries = match fs::read_dir(root) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

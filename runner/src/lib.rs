@@ -4,7 +4,9 @@
 //! [`judge`], with the [`model`]s -> [`report`].
 
 pub mod bench;
+pub mod cli;
 pub mod config;
+pub mod execute;
 pub mod guests;
 pub mod host;
 pub mod judge;

@@ -1,3 +1,9 @@
-//! The command line of kvm-memtype.
+//! The program: reads the command line and does what it says.
 
-fn main() {}
+use clap::Parser;
+use kvm_memtype::cli;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main(&cli::args::Cli::parse())
+}

@@ -1,0 +1,196 @@
+//! The command line: verbs and options, from which help, man pages and completions are made.
+
+use crate::machine::choose::Wanted;
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+/// Which memory type does a KVM guest really get, and is it right?
+///
+/// Boots tiny guests that program MTRRs, PAT and CR0.CD, and compares what they and the host see with the architecture and
+/// with the policy of this host's KVM.
+#[derive(Debug, Parser)]
+#[command(name = "kvm-memtype", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// Read configurations from this directory too; a file there replaces the built-in one of the same name.
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub config: Option<PathBuf>,
+    /// Where the results of runs are.
+    #[arg(long, global = true, value_name = "DIR", default_value = "results", value_hint = ValueHint::DirPath)]
+    pub results: PathBuf,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  all is as expected
+  1  something is not
+  2  wrong usage or a wrong configuration
+  3  the host or the harness is broken, or the run was interrupted";
+
+const FILTERS: &str = "\
+Filters:
+  A filter is a cell's id, a pattern with `*`, or a part of ids; several are a union.
+    kvm-memtype run pat-msr               every cell whose id has `pat-msr` in it
+    kvm-memtype run 'mtrr-msr/*@maxphyaddr-*'
+    kvm-memtype run cr0-cache/clwb-cpl0   exactly that cell
+
+Exit codes:
+  0 all is as expected, 1 something is not, 2 wrong usage, 3 the host or the harness is broken";
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run cells, judge them as they come, and keep the results.
+    #[command(after_help = FILTERS)]
+    Run(Run),
+    /// List the cells of a suite, without booting anything.
+    #[command(after_help = FILTERS)]
+    List(List),
+    /// Say what this host is and which tests it can decide.
+    Doctor(Doctor),
+    /// Show the verdicts of a run again.
+    Report(Report),
+    /// Show one cell of a run in full: what was done, seen and expected, by which model and why.
+    Explain(Explain),
+    /// Judge a run again with the present models, or judge a serial log on standard input.
+    Judge(Judge),
+    /// Measure this build: VMs against bare ioctls, cells a second, sizes.
+    Bench,
+    /// Write the guests' ELF files to a directory, to run them by hand.
+    Extract(Extract),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the man pages to a directory.
+    Man {
+        /// The directory; it is made if it is not there.
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        dir: PathBuf,
+    },
+}
+
+/// Which cells.
+#[derive(Debug, Args)]
+pub struct Cells {
+    /// Only cells that one of these picks.
+    #[arg(value_name = "FILTER")]
+    pub filters: Vec<String>,
+    /// The suite.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub suite: String,
+}
+
+/// How to judge.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Judging {
+    /// Excuse no known deviation: what would be `xfail` is `fail`.
+    #[arg(long)]
+    pub no_deviations: bool,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Which cells.
+    #[command(flatten)]
+    pub cells: Cells,
+    /// The machine. Without it: /dev/kvm, or QEMU TCG where no KVM runs a guest.
+    #[arg(long, value_enum)]
+    pub machine: Option<Wanted>,
+    /// How to judge.
+    #[command(flatten)]
+    pub judging: Judging,
+    /// Cells at a time.
+    #[arg(short, long, value_name = "N", default_value = "1")]
+    pub jobs: NonZeroUsize,
+    /// Seconds after which a guest is given up.
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    pub timeout: NonZeroUsize,
+    /// How to print.
+    #[arg(long, value_enum, default_value = "human")]
+    pub format: Format,
+    /// Go on with this run (a directory, its name, or `latest`): only cells without a result are run.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["filters", "suite"])]
+    pub resume: Option<String>,
+}
+
+/// Arguments of `list`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Which cells.
+    #[command(flatten)]
+    pub cells: Cells,
+    /// How to print.
+    #[arg(long, value_enum, default_value = "human")]
+    pub format: Format,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// How to print.
+    #[arg(long, value_enum, default_value = "human")]
+    pub format: Format,
+}
+
+/// Arguments of `report`.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// A run: a directory, its name under the results directory, or `latest`.
+    #[arg(value_name = "RUN", default_value = "latest")]
+    pub run: String,
+    /// How to print.
+    #[arg(long, value_enum, default_value = "human")]
+    pub format: Format,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The cell's id, as `run` and `list` print it.
+    #[arg(value_name = "CELL")]
+    pub cell: String,
+    /// A run: a directory, its name under the results directory, or `latest`.
+    #[arg(long, value_name = "RUN", default_value = "latest")]
+    pub run: String,
+    /// Show every point, not only those that are not as expected and a sample of the rest.
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Arguments of `judge`.
+#[derive(Debug, Args)]
+pub struct Judge {
+    /// A run (a directory, its name, or `latest`), or `-` for a guest's serial log on standard input.
+    #[arg(value_name = "RUN")]
+    pub run: String,
+    /// How to judge.
+    #[command(flatten)]
+    pub judging: Judging,
+    /// How to print.
+    #[arg(long, value_enum, default_value = "human")]
+    pub format: Format,
+}
+
+/// Arguments of `extract`.
+#[derive(Debug, Args)]
+pub struct Extract {
+    /// The directory; it is made if it is not there.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub dir: PathBuf,
+}

@@ -1,0 +1,42 @@
+//! What the runner knows before it runs anything: configurations and the guests' tests.
+
+use crate::config::{ConfigError, Set};
+use crate::guests;
+use crate::plan::suite::Suite;
+use crate::plan::vm::VmConfig;
+use crate::plan::{Plan, TestRef};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// All configurations, and all tests.
+#[derive(Debug)]
+pub struct Knowledge {
+    /// The files.
+    pub set: Set,
+    /// VM configurations by id.
+    pub vms: BTreeMap<String, VmConfig>,
+    /// The tests that the guests list.
+    pub tests: Vec<TestRef>,
+}
+
+impl Knowledge {
+    /// The built-in configurations, with those of a directory laid over them.
+    ///
+    /// # Errors
+    /// A mistake in a configuration, or a guest that does not list its tests.
+    pub fn load(dir: Option<&Path>) -> Result<Self, super::Failure> {
+        let set = Set::load(dir)?;
+        let vms = VmConfig::all(&set)?;
+        Ok(Knowledge { vms, tests: guests::tests()?, set })
+    }
+
+    /// The suite of that id, and its cells that the filters pick.
+    ///
+    /// # Errors
+    /// No such suite, a mistake in it, or a filter that picks nothing.
+    pub fn plan(&self, suite: &str, filters: &[String]) -> Result<(Suite, Plan), ConfigError> {
+        let suite = Suite::read(self.set.source("suites", "suite", suite)?)?;
+        let plan = Plan::new(&suite, &self.tests, &self.vms, filters)?;
+        Ok((suite, plan))
+    }
+}

@@ -1,0 +1,87 @@
+//! The command line: one file a verb. Verbs return whether all was as expected, or why they could not tell.
+
+pub mod args;
+mod bench;
+mod files;
+mod knowledge;
+mod list;
+
+use crate::config::ConfigError;
+use crate::execute::chain;
+use crate::guests::GuestError;
+use crate::machine::MachineError;
+use crate::results::ResultsError;
+use args::{Cli, Verb};
+use std::io;
+use std::process::ExitCode;
+
+/// Why a verb could not do its work.
+#[derive(Debug)]
+pub enum Failure {
+    /// What was asked for is wrong: exit code 2.
+    Usage(String),
+    /// The host or the harness is broken: exit code 3.
+    Broken(String),
+    /// Whoever read the output has gone: no failure.
+    Gone,
+}
+
+/// What a verb returns: whether all was as expected.
+pub type Done = Result<bool, Failure>;
+
+/// Does what the command line says.
+pub fn main(cli: &Cli) -> ExitCode {
+    let done = match &cli.verb {
+        Verb::List(args) => list::list(cli, args),
+        Verb::Bench => bench::bench(),
+        Verb::Extract(args) => files::extract(args),
+        Verb::Completions { shell } => files::completions(*shell),
+        Verb::Man { dir } => files::man(dir),
+        _ => Ok(true),
+    };
+    let (code, said) = match done {
+        Ok(true) | Err(Failure::Gone) => return ExitCode::SUCCESS,
+        Ok(false) => return ExitCode::from(1),
+        Err(Failure::Usage(said)) => (2, said),
+        Err(Failure::Broken(said)) => (3, said),
+    };
+    anstream::eprintln!("kvm-memtype: {said}");
+    ExitCode::from(code)
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Failure::Usage(chain(&error))
+    }
+}
+
+impl From<GuestError> for Failure {
+    fn from(error: GuestError) -> Self {
+        Failure::Broken(chain(&error))
+    }
+}
+
+impl From<MachineError> for Failure {
+    fn from(error: MachineError) -> Self {
+        Failure::Broken(chain(&error))
+    }
+}
+
+impl From<ResultsError> for Failure {
+    fn from(error: ResultsError) -> Self {
+        match error {
+            ResultsError::NoRun(said) => Failure::Usage(said),
+            error => Failure::Broken(chain(&error)),
+        }
+    }
+}
+
+/// For output: a reader that has gone is no failure.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::Gone,
+            _ => Failure::Broken(format!("cannot write the output: {error}")),
+        }
+    }
+}

@@ -88,12 +88,24 @@ impl Suite {
 mod tests {
     use super::*;
     use crate::config::Set;
+    use crate::guests;
+    use crate::plan::Plan;
+    use crate::plan::vm::VmConfig;
+    use std::collections::HashSet;
 
     #[test]
-    fn the_embedded_suites_read() {
+    fn the_embedded_suites_fit_the_embedded_guests() {
         let set = Set::load(None).unwrap();
-        let suites: Vec<Suite> = set.sources("suites").map(|(_, source)| Suite::read(source).unwrap()).collect();
-        assert_eq!(suites.iter().map(|suite| suite.id.as_str()).collect::<Vec<_>>(), ["default", "smoke"]);
-        assert!(suites.iter().all(|suite| !suite.summary.is_empty()));
+        let (tests, vms) = (guests::tests().unwrap(), VmConfig::all(&set).unwrap());
+        for (id, source) in set.sources("suites") {
+            let suite = Suite::read(source).unwrap();
+            assert_eq!(suite.id, id);
+            assert!(!suite.summary.is_empty());
+            let plan = Plan::new(&suite, &tests, &vms, &[]).unwrap_or_else(|error| panic!("{error}"));
+            if id == "default" {
+                let planned: HashSet<_> = plan.cells.iter().map(|cell| (&cell.family, &cell.test)).collect();
+                assert!(tests.iter().all(|test| planned.contains(&(&test.family, &test.name))), "it leaves a test out");
+            }
+        }
     }
 }

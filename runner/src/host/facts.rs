@@ -31,17 +31,24 @@ pub const NAMES: &[(&str, &str)] = &[
     ("machine", "kvm, qemu-kvm or qemu-tcg"),
     ("kvm-vendor", "the vendor module: kvm_intel, kvm_amd, kvm_pvm, ..., or none"),
     ("cpu-vendor", "CPUID vendor string of the host"),
-    ("ignore-msrs", "kvm.ignore_msrs: accesses to unknown MSRs are swallowed"),
-    ("apic-bus-cycles", "KVM_CAP_X86_APIC_BUS_CYCLES_NS, new in the release that stopped honouring guest MTRRs (6.11)"),
+    ("ignore-msrs", "whether kvm.ignore_msrs is on: accesses to unknown MSRs are swallowed"),
+    (
+        "apic-bus-cycles",
+        "whether KVM has KVM_CAP_X86_APIC_BUS_CYCLES_NS, new in the release that stopped honouring guest MTRRs (6.11)",
+    ),
     ("quirks", "KVM_CAP_DISABLE_QUIRKS2: the quirks that can be disabled"),
-    ("memslots-v2", "KVM_CAP_USER_MEMORY2"),
-    ("guest-memfd", "KVM_CAP_GUEST_MEMFD on a default VM"),
-    ("one-reg", "KVM_CAP_ONE_REG"),
-    ("readonly-memslots", "KVM_CAP_READONLY_MEM"),
+    ("memslots-v2", "whether KVM has KVM_CAP_USER_MEMORY2"),
+    ("guest-memfd", "whether KVM has KVM_CAP_GUEST_MEMFD on a default VM"),
+    (
+        "one-reg",
+        "whether KVM_GET_ONE_REG reads an MSR of a vCPU; tried, because KVM_CAP_ONE_REG speaks of all architectures",
+    ),
+    ("readonly-memslots", "whether KVM has KVM_CAP_READONLY_MEM"),
     ("mce-banks", "KVM_CAP_MCE: the most MC banks"),
     ("mce-caps", "KVM_X86_GET_MCE_CAP_SUPPORTED"),
+    ("cpuid-mtrr-forced", "whether KVM shows a guest CPUID.1:EDX.MTRR although KVM_SET_CPUID2 took it away"),
     ("maxphyaddr", "MAXPHYADDR that the guest sees, in bits"),
-    ("cpuid-mtrr", "CPUID.1:EDX.MTRR that the guest sees"),
+    ("cpuid-mtrr", "whether CPUID.1:EDX shows the guest MTRR"),
 ];
 
 /// Facts by name.

@@ -1,0 +1,114 @@
+//! All that is probed of a host, and the facts that follow from it.
+
+use super::cpu::Cpu;
+use super::facts::{Fact, Facts};
+use super::kvm::{Kvm, KvmTrouble};
+use super::module::Modules;
+use super::rights::Rights;
+use crate::plan::vm::VmConfig;
+use serde::Serialize;
+use std::fs;
+
+/// A host, probed once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Host {
+    /// Kernel release, as `uname -r` prints it. No expectation is keyed on it.
+    pub kernel: String,
+    /// The kernel's taint bits (`Documentation/admin-guide/tainted-kernels.rst`).
+    pub taint: u64,
+    /// The CPU.
+    pub cpu: Cpu,
+    /// KVM's modules.
+    pub modules: Modules,
+    /// KVM, or why it cannot be used.
+    pub kvm: Result<Kvm, KvmTrouble>,
+    /// What this process may do.
+    pub rights: Rights,
+}
+
+/// Probes this host. Takes a few milliseconds, and changes nothing.
+pub fn probe() -> Host {
+    let proc =
+        |name: &str| fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default().trim().to_owned();
+    let cpu = Cpu::probe();
+    let modules = Modules::probe(&cpu);
+    Host {
+        kernel: proc("osrelease"),
+        taint: proc("tainted").parse().unwrap_or(0),
+        cpu,
+        modules,
+        kvm: Kvm::probe(),
+        rights: Rights::probe(),
+    }
+}
+
+impl Host {
+    /// The facts for guests on machine `machine` ([`Machine::name`](crate::machine::Machine::name)). Of a machine without
+    /// KVM, little is known.
+    pub fn facts(&self, machine: &str) -> Facts {
+        let mut facts = Facts::default();
+        let mut set = |name: &str, fact: Fact| facts.0.insert(name.to_owned(), fact);
+        set("machine", Fact::Text(machine.to_owned()));
+        set("cpu-vendor", Fact::Text(self.cpu.vendor.clone()));
+        let kvm = self.kvm.as_ref().ok().filter(|_| machine != "qemu-tcg");
+        let vendor = self.modules.vendor.clone().filter(|_| kvm.is_some());
+        set("kvm-vendor", Fact::Text(vendor.unwrap_or_else(|| "none".to_owned())));
+        let Some(kvm) = kvm else { return facts };
+        set("ignore-msrs", Fact::Bool(self.modules.is_on("kvm.ignore_msrs") == Some(true)));
+        set("apic-bus-cycles", Fact::Bool(kvm.apic_bus_cycles));
+        set("quirks", Fact::Int(kvm.quirks.into()));
+        set("memslots-v2", Fact::Bool(kvm.memslots_v2));
+        set("guest-memfd", Fact::Bool(kvm.guest_memfd));
+        set("one-reg", Fact::Bool(kvm.one_reg));
+        set("readonly-memslots", Fact::Bool(kvm.readonly_memslots));
+        set("mce-banks", Fact::Int(kvm.mce_banks.into()));
+        set("mce-caps", Fact::Int(kvm.mce_caps));
+        set("cpuid-mtrr-forced", Fact::Bool(kvm.cpuid_mtrr_forced));
+        facts
+    }
+}
+
+/// The facts for guests in a VM with configuration `vm`, on a machine that shows `maxphyaddr` bits where `vm` sets none.
+pub fn vm_facts(host: &Facts, vm: &VmConfig, maxphyaddr: u8) -> Facts {
+    let mut facts = host.clone();
+    facts.0.insert("maxphyaddr".to_owned(), Fact::Int(vm.maxphyaddr.unwrap_or(maxphyaddr).into()));
+    let mtrr = vm.cpuid_mtrr || host.is("cpuid-mtrr-forced");
+    facts.0.insert("cpuid-mtrr".to_owned(), Fact::Bool(mtrr));
+    facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::facts::NAMES;
+
+    #[test]
+    fn every_fact_has_a_known_name_and_every_name_a_fact() {
+        let host = probe();
+        let vm = VmConfig { summary: String::new(), maxphyaddr: Some(36), cpuid_mtrr: false };
+        let facts = vm_facts(&host.facts("kvm"), &vm, 48);
+        let named = |name: &String| NAMES.iter().any(|(known, _)| known == name);
+        assert!(facts.0.keys().all(named), "{facts:?}");
+        assert!(host.kvm.is_err() || facts.0.len() == NAMES.len(), "{facts:?}");
+        assert_eq!(facts.int("maxphyaddr"), Some(36));
+    }
+
+    #[test]
+    fn a_machine_without_kvm_has_no_facts_of_kvm() {
+        let facts = probe().facts("qemu-tcg");
+        assert_eq!(facts.0["kvm-vendor"], Fact::Text("none".into()));
+        assert_eq!(facts.int("quirks"), None);
+    }
+
+    #[test]
+    fn a_kvm_that_forces_mtrr_overrules_the_configuration() {
+        let vm = VmConfig { summary: String::new(), maxphyaddr: None, cpuid_mtrr: false };
+        let mut host = Facts::default();
+        assert!(!vm_facts(&host, &vm, 48).is("cpuid-mtrr"));
+        host.0.insert("cpuid-mtrr-forced".into(), Fact::Bool(true));
+        let facts = vm_facts(&host, &vm, 48);
+        assert!(facts.is("cpuid-mtrr"));
+        assert_eq!(facts.int("maxphyaddr"), Some(48));
+    }
+}

@@ -1,6 +1,7 @@
 //! The host: what was probed of it, and what that means.
 
 pub mod cpu;
+pub mod doctor;
 pub mod facts;
 pub mod kvm;
 pub mod module;

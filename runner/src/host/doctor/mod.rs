@@ -1,0 +1,14 @@
+//! What a host can tell about memory types, what limits it, and what to do about that.
+
+mod answer;
+mod quirks;
+mod render;
+mod report;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod warning;
+
+pub use answer::{Answer, Can};
+pub use report::{Qemus, Report, Section, examine};
+pub use warning::Warning;

@@ -1,0 +1,131 @@
+//! What was probed, in sections of lines for people.
+
+use super::quirks::QUIRKS;
+use super::report::{Qemus, Section};
+use crate::host::Host;
+use crate::host::kvm::Kvm;
+
+/// Module parameters that bear on memory types or on what the witnesses see.
+const PARAMETERS: [&str; 9] = [
+    "kvm.ignore_msrs",
+    "kvm.tdp_mmu",
+    "kvm.mmio_caching",
+    "kvm_intel.ept",
+    "kvm_intel.unrestricted_guest",
+    "kvm_intel.nested",
+    "kvm_amd.npt",
+    "kvm_amd.nested",
+    "kvm.enable_virt_at_load",
+];
+
+pub(super) fn sections(host: &Host, qemus: &Qemus) -> Vec<Section> {
+    let kvm = host.kvm.as_ref().ok();
+    let mut sections = vec![kernel(host), module(host), cpu(host)];
+    sections.extend(kvm.map(capabilities));
+    sections.extend(kvm.map(quirks));
+    sections.extend([machines(host, qemus), rights(host), nesting(host)]);
+    sections
+}
+
+fn section<const N: usize>(title: &'static str, rows: [(&str, String); N]) -> Section {
+    Section { title, rows: rows.map(|(name, value)| (name.to_owned(), value)).into() }
+}
+
+fn yes_no(yes: bool) -> String {
+    if yes { "yes" } else { "no" }.to_owned()
+}
+
+fn kernel(host: &Host) -> Section {
+    section("Kernel", [("release", host.kernel.clone()), ("taint", host.taint.to_string())])
+}
+
+fn module(host: &Host) -> Section {
+    let vendor = host.modules.vendor.clone().unwrap_or_else(|| "none".to_owned());
+    let mut section = section("KVM module", [("vendor", vendor)]);
+    let shown = PARAMETERS.iter().filter_map(|&name| Some((name.to_owned(), host.modules.parameter(name)?.to_owned())));
+    section.rows.extend(shown);
+    section
+}
+
+fn cpu(host: &Host) -> Section {
+    let cpu = &host.cpu;
+    section(
+        "CPU",
+        [
+            ("model", format!("{}, {}", cpu.model, cpu.vendor)),
+            ("MAXPHYADDR", format!("{} bits", cpu.maxphyaddr)),
+            ("self-snoop", yes_no(cpu.self_snoop)),
+            (
+                "virtualization",
+                if cpu.vmx {
+                    "VMX"
+                } else if cpu.svm {
+                    "SVM"
+                } else {
+                    "none"
+                }
+                .to_owned(),
+            ),
+        ],
+    )
+}
+
+fn capabilities(kvm: &Kvm) -> Section {
+    section(
+        "KVM capabilities",
+        [
+            ("APIC bus cycles", yes_no(kvm.apic_bus_cycles)),
+            ("memslots v2", yes_no(kvm.memslots_v2)),
+            ("read-only memslots", yes_no(kvm.readonly_memslots)),
+            ("guest_memfd", yes_no(kvm.guest_memfd)),
+            ("ONE_REG for MSRs", yes_no(kvm.one_reg)),
+            ("MC banks", kvm.mce_banks.to_string()),
+            ("MCG_CAP bits", format!("{:#x}", kvm.mce_caps)),
+            ("guest MAXPHYADDR", format!("{} bits", kvm.maxphyaddr)),
+            ("CPUID.MTRR", if kvm.cpuid_mtrr_forced { "always shown" } else { "can be hidden" }.to_owned()),
+        ],
+    )
+}
+
+fn quirks(kvm: &Kvm) -> Section {
+    let name = |bit: u32| QUIRKS.get(bit as usize).copied().unwrap_or(("?", "unknown to this version"));
+    let row = |bit: u32| {
+        let (name, meaning) = name(bit);
+        (format!("{:#x} {name}", 1u32 << bit), meaning.to_owned())
+    };
+    let rows = (0..u32::BITS).filter(|bit| kvm.quirks >> bit & 1 == 1).map(row).collect();
+    Section { title: "KVM quirks that can be disabled", rows }
+}
+
+fn machines(host: &Host, qemus: &Qemus) -> Section {
+    let qemu = |result: &Result<String, String>| match result {
+        Ok(what) => what.clone(),
+        Err(why) => format!("no: {why}"),
+    };
+    let kvm = match &host.kvm {
+        Ok(_) => "the embedded VMM on /dev/kvm".to_owned(),
+        Err(trouble) => format!("no: {trouble}"),
+    };
+    section("Machines", [("kvm", kvm), ("qemu-kvm", qemu(&qemus.kvm)), ("qemu-tcg", qemu(&qemus.tcg))])
+}
+
+fn rights(host: &Host) -> Section {
+    let rights = &host.rights;
+    section(
+        "Privileges",
+        [
+            ("root", yes_no(rights.root)),
+            ("CAP_SYS_ADMIN", yes_no(rights.sys_admin)),
+            ("kvmmmu trace events", rights.mmu_events.clone().unwrap_or_else(|| "not readable".to_owned())),
+            ("host MSRs", if rights.host_msrs { "/dev/cpu/0/msr" } else { "not readable" }.to_owned()),
+        ],
+    )
+}
+
+fn nesting(host: &Host) -> Section {
+    let below = match &host.cpu.hypervisor {
+        Some(name) => format!("a hypervisor, {name:?}"),
+        None => "bare metal, as far as CPUID says".to_owned(),
+    };
+    section("Nesting", [("below this kernel", below)])
+}

@@ -1,0 +1,134 @@
+//! The report of hosts of every kind.
+
+use super::answer::Can;
+use super::report::{Qemus, Report, examine};
+use super::warning::Warning;
+use crate::host::Host;
+use crate::host::cpu::Cpu;
+use crate::host::kvm::{Kvm, KvmTrouble};
+use crate::host::module::Modules;
+use crate::host::rights::Rights;
+
+/// A host without fault: kvm_intel with EPT on bare metal, run as root.
+fn intel() -> Host {
+    let parameters = [("kvm.ignore_msrs", "N"), ("kvm_intel.ept", "Y")];
+    Host {
+        kernel: "7.2.13".into(),
+        taint: 0,
+        cpu: Cpu {
+            vendor: "GenuineIntel".into(),
+            model: "A CPU".into(),
+            maxphyaddr: 46,
+            self_snoop: true,
+            vmx: true,
+            svm: false,
+            hypervisor: None,
+        },
+        modules: Modules {
+            vendor: Some("kvm_intel".into()),
+            parameters: parameters.map(|(name, value)| (name.into(), value.into())).into(),
+        },
+        kvm: Ok(Kvm {
+            quirks: 0x7ff,
+            apic_bus_cycles: true,
+            memslots_v2: true,
+            guest_memfd: true,
+            readonly_memslots: true,
+            one_reg: true,
+            mce_banks: 32,
+            mce_caps: 0x0f00_0100,
+            maxphyaddr: 46,
+            cpuid_mtrr_forced: false,
+        }),
+        rights: Rights { root: true, sys_admin: true, mmu_events: Some("/sys/kernel/tracing".into()), host_msrs: true },
+    }
+}
+
+fn qemus() -> Qemus {
+    Qemus { kvm: Ok("/q 7.2, -cpu host".into()), tcg: Ok("/q 7.2, -cpu max".into()) }
+}
+
+fn report(change: impl FnOnce(&mut Host)) -> Report {
+    let mut host = intel();
+    change(&mut host);
+    Report::new(&host, &qemus())
+}
+
+#[test]
+fn a_host_without_fault_gets_no_warning() {
+    let report = report(|_| ());
+    assert_eq!(report.warnings, []);
+    assert!(report.answers.iter().all(|answer| answer.can == Can::Yes), "{report}");
+}
+
+#[test]
+fn each_limit_is_warned_of() {
+    type Change = fn(&mut Host);
+    fn kvm(host: &mut Host) -> &mut Kvm {
+        host.kvm.as_mut().unwrap()
+    }
+    let cases: [(Change, &str); 14] = [
+        (|h| h.kvm = Err(KvmTrouble::NoDevice), "modprobe kvm_intel"),
+        (
+            |h| {
+                h.kvm = Err(KvmTrouble::NoDevice);
+                h.cpu.vmx = false;
+            },
+            "neither VMX nor SVM",
+        ),
+        (|h| h.kvm = Err(KvmTrouble::NoPermission { group: Some("kvm".into()) }), "usermod -aG kvm"),
+        (|h| h.kvm = Err(KvmTrouble::NoPermission { group: None }), "run as root"),
+        (|h| h.kvm = Err(KvmTrouble::ApiVersion(11)), "API version 11, not 12"),
+        (|h| h.modules.vendor = Some("kvm_pvm".into()), "or use the lab"),
+        (|h| drop(h.modules.parameters.insert("kvm_intel.ept".into(), "N".into())), "ept=1"),
+        (|h| h.modules.vendor = Some("kvm_new".into()), "kvm_new is none whose policy"),
+        (|h| kvm(h).quirks = 0x1ff, "6.12.78"),
+        (|h| drop(h.modules.parameters.insert("kvm.ignore_msrs".into(), "Y".into())), "ignore_msrs is on"),
+        (|h| h.cpu.hypervisor = Some("KVMKVMKVM".into()), "runs in a VM (KVMKVMKVM)"),
+        (|h| kvm(h).cpuid_mtrr_forced = true, "shows guests CPUID.MTRR whatever"),
+        (|h| h.rights.mmu_events = None, "mount -t tracefs"),
+        (|h| h.taint = 1 << 9 | 1 << 12, "tainted (W)"),
+    ];
+    for (change, said) in cases {
+        let report = report(change);
+        let warnings: Vec<_> = report.warnings.iter().map(Warning::to_string).collect();
+        assert_eq!(warnings.iter().filter(|text| text.contains(said)).count(), 1, "{said}: {warnings:?}");
+        assert_eq!(warnings.len(), 1, "{said}: {warnings:?}");
+    }
+}
+
+#[test]
+fn a_missing_qemu_is_told_once() {
+    let missing = || Err("there is none".to_owned());
+    let report = Report::new(&intel(), &Qemus { kvm: missing(), tcg: missing() });
+    let [warning] = &report.warnings[..] else { panic!("{report}") };
+    assert_eq!(warning.to_string(), "machine qemu-kvm or qemu-tcg cannot be used: there is none.");
+}
+
+#[test]
+fn without_kvm_and_qemu_nothing_can_be_told() {
+    let mut host = intel();
+    host.kvm = Err(KvmTrouble::NoDevice);
+    let report = Report::new(&host, &Qemus { kvm: Err("a".into()), tcg: Err("b".into()) });
+    assert!(report.answers.iter().all(|answer| answer.can == Can::No), "{report}");
+    assert_eq!(report.warnings.len(), 2, "{report}");
+}
+
+#[test]
+fn no_line_is_too_wide() {
+    for report in [report(|h| h.modules.vendor = Some("kvm_pvm".into())), examine()] {
+        let text = report.to_string();
+        let wide: Vec<_> = text.lines().filter(|line| line.chars().count() > 100).collect();
+        assert_eq!(wide, [""; 0]);
+        assert!(text.starts_with("What this host can tell\n  "), "{text}");
+    }
+}
+
+#[test]
+fn the_report_is_json_too() {
+    let report = report(|h| h.cpu.hypervisor = Some("KVMKVMKVM".into()));
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["answers"][0]["can"], "yes");
+    assert_eq!(json["facts"]["kvm-vendor"], "kvm_intel");
+    assert!(json["warnings"][0].as_str().unwrap().contains("KVMKVMKVM"));
+}

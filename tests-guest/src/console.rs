@@ -1,6 +1,7 @@
 //! The serial line: a 16550 UART under firmware and QEMU, a bare port in the embedded VMM.
 
 use core::arch::asm;
+use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 use wire::frame::Sink;
 use wire::layout::{EXIT_PORT, SERIAL_PORT};
@@ -15,33 +16,72 @@ const IDLE: u8 = 1 << 6;
 /// Whether there is a UART that must be waited for. The embedded VMM has none, and takes a byte at any time: asking it
 /// first would cost an exit a byte.
 static UART: AtomicBool = AtomicBool::new(false);
-/// Whether the last byte was not a line feed.
-static MID_LINE: AtomicBool = AtomicBool::new(false);
 
 /// Says whether a real UART is behind the port.
 pub(crate) fn init(uart: bool) {
     UART.store(uart, Ordering::Relaxed);
 }
 
+/// Bytes that wait for the end of their line. Sent by one string instruction, they take one VM exit on most KVMs.
+struct Pending {
+    bytes: [u8; 256],
+    len: usize,
+}
+
+struct Buffer(UnsafeCell<Pending>);
+
+// SAFETY: only the vCPU that boots writes to the console, and a handler that takes over from it does not return.
+unsafe impl Sync for Buffer {}
+
+static BUFFER: Buffer = Buffer(UnsafeCell::new(Pending { bytes: [0; 256], len: 0 }));
+
 /// Writes bytes to the line.
 #[derive(Debug)]
 pub struct Console;
 
 impl Console {
-    /// Ends a line that was left unfinished.
-    pub(crate) fn fresh_line(&mut self) {
-        if MID_LINE.load(Ordering::Relaxed) {
-            self.put(b'\n');
-        }
+    /// Drops a line that was left unfinished: without its checksum nobody could believe it.
+    pub(crate) fn drop_line(&mut self) {
+        // SAFETY: see `Buffer`.
+        unsafe { (*BUFFER.0.get()).len = 0 };
     }
 }
 
 impl Sink for Console {
     fn put(&mut self, byte: u8) {
-        wait_for(THR_EMPTY);
-        MID_LINE.store(byte != b'\n', Ordering::Relaxed);
-        // SAFETY: a serial port's data register; memory is not touched.
-        unsafe { asm!("out dx, al", in("dx") SERIAL_PORT, in("al") byte, options(nomem, nostack, preserves_flags)) };
+        // SAFETY: see `Buffer`.
+        let pending = unsafe { &mut *BUFFER.0.get() };
+        // The mask keeps the index in range without a branch: `len` is below 256 here.
+        pending.bytes[pending.len & 0xff] = byte;
+        pending.len += 1;
+        if byte == b'\n' || pending.len == pending.bytes.len() {
+            send(&pending.bytes[..pending.len.min(256)]);
+            pending.len = 0;
+        }
+    }
+}
+
+fn send(bytes: &[u8]) {
+    if UART.load(Ordering::Relaxed) {
+        for byte in bytes {
+            wait_for(THR_EMPTY);
+            out(core::slice::from_ref(byte));
+        }
+    } else {
+        out(bytes);
+    }
+}
+
+fn out(bytes: &[u8]) {
+    // SAFETY: a serial port's data register; the bytes are read, no memory is written.
+    unsafe {
+        asm!(
+            "rep outsb",
+            in("dx") SERIAL_PORT,
+            inout("rsi") bytes.as_ptr() => _,
+            inout("rcx") bytes.len() => _,
+            options(readonly, nostack, preserves_flags)
+        );
     }
 }
 

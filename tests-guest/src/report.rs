@@ -27,7 +27,7 @@ pub(crate) fn begin(run: u64, family: &str, test: &str) -> &'static mut Out {
 
 /// The writer, for an ending. Starts a report if there is none, so that an early death is heard of too.
 fn take() -> Out {
-    Console.fresh_line();
+    Console.drop_line();
     // SAFETY: whoever calls this does not return to the code that holds a reference.
     let writer = unsafe { (*WRITER.0.get()).take() };
     writer.unwrap_or_else(|| Writer::begin(Console, 0, "guest", "boot"))

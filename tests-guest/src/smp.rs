@@ -2,11 +2,10 @@
 
 use crate::area::{AREA_SIZE, Area, Death};
 use crate::doorbell;
+use crate::job::{Call, Job};
 use crate::report::{self, Out};
 use crate::{apic, cpu};
 use core::arch::global_asm;
-use core::cell::UnsafeCell;
-use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use volatile::VolatilePtr;
@@ -60,12 +59,6 @@ pub(crate) struct Mailbox {
 /// An application processor that runs guest code, in the hands of the vCPU that boots.
 pub struct Cpu {
     area: &'static Area,
-}
-
-/// A closure on its way to another vCPU, and its result on the way back.
-struct Job<F, R> {
-    work: UnsafeCell<Option<F>>,
-    result: UnsafeCell<MaybeUninit<R>>,
 }
 
 impl Cpu {
@@ -154,16 +147,15 @@ impl Cpu {
     /// # Panics
     /// It did not finish within about a second.
     pub fn run<R: Send, F: FnOnce() -> R + Send>(&self, work: F) -> R {
-        let job = Job { work: UnsafeCell::new(Some(work)), result: UnsafeCell::new(MaybeUninit::uninit()) };
-        let mailbox = &self.area.mailbox;
-        mailbox.job.store(call::<F, R> as *const () as u64, Ordering::Relaxed);
-        mailbox.argument.store((&raw const job).expose_provenance() as u64, Ordering::Relaxed);
+        let (mailbox, job) = (&self.area.mailbox, Job::new(work));
+        let (function, argument) = job.call();
+        mailbox.job.store(function as *const () as u64, Ordering::Relaxed);
+        mailbox.argument.store(argument.expose_provenance() as u64, Ordering::Relaxed);
         mailbox.state.store(BUSY, Ordering::Release);
         let done = cpu::wait_until(|| mailbox.state.load(Ordering::Acquire) != BUSY);
         assert!(done, "the application processor did not finish its job");
         self.check_alive();
-        // SAFETY: the vCPU wrote the result before it said IDLE.
-        unsafe { job.result.into_inner().assume_init() }
+        job.result()
     }
 }
 
@@ -172,21 +164,6 @@ fn parameter(offset: usize) -> VolatilePtr<'static, u32> {
     let address = core::ptr::with_exposed_provenance_mut(TRAMPOLINE as usize + offset);
     // SAFETY: an aligned word in the trampoline's page, which only raw pointers refer to.
     unsafe { VolatilePtr::new(NonNull::new_unchecked(address)) }
-}
-
-/// Runs a job on the vCPU that it was sent to.
-///
-/// # Safety
-/// The argument must point to a `Job<F, R>` that stays and that nobody else touches until this returns.
-unsafe extern "C" fn call<F: FnOnce() -> R, R>(job: *const Job<F, R>) {
-    // SAFETY: as the caller promises.
-    let job = unsafe { &*job };
-    // SAFETY: as above.
-    if let Some(work) = unsafe { (*job.work.get()).take() } {
-        let result = work();
-        // SAFETY: as above.
-        unsafe { (*job.result.get()).write(result) };
-    }
 }
 
 /// First code of an application processor in 64-bit mode, on its area's stack. The trampoline knows it by this name.
@@ -201,8 +178,8 @@ extern "C" fn ap_start(area: &'static Area) -> ! {
         }
         let job = mailbox.job.load(Ordering::Relaxed) as usize;
         let argument = core::ptr::with_exposed_provenance(mailbox.argument.load(Ordering::Relaxed) as usize);
-        // SAFETY: `run` stored a `call` and a job that fits it, and waits.
-        unsafe { core::mem::transmute::<usize, unsafe extern "C" fn(*const u8)>(job)(argument) };
+        // SAFETY: `run` stored a function and the argument that belongs to it, and waits with the job in its hands.
+        unsafe { core::mem::transmute::<usize, Call>(job)(argument) };
     }
 }
 

@@ -20,13 +20,17 @@ pub fn msr(out: &mut Out, index: u32, series: Series, count: u64) {
     sweep(out, Place::msr(index), series, count, write, || msr::try_rdmsr(index));
 }
 
-/// Writes one value to the MSR `index`.
-pub fn msr_once(out: &mut Out, index: u32, value: u64) {
+/// Writes one value to the MSR `index` of this vCPU and reads it back.
+pub fn write_msr(index: u32, value: u64) -> Outcome {
     assert!(may_write(index), "a write to an MSR that has nothing to do with memory types");
     let mut before = msr::try_rdmsr(index).ok();
     // SAFETY: memory types only.
-    let outcome = step(value, &mut before, |value| unsafe { msr::try_wrmsr(index, value) }, || msr::try_rdmsr(index));
-    out.write(Place::msr(index), value, outcome);
+    step(value, &mut before, |value| unsafe { msr::try_wrmsr(index, value) }, || msr::try_rdmsr(index))
+}
+
+/// Writes one value to the MSR `index` of the vCPU that boots, and reports it.
+pub fn msr_once(out: &mut Out, index: u32, value: u64) {
+    out.write(Place::msr(index), value, write_msr(index, value));
 }
 
 /// Writes the first `count` values of `series` to CR0 by MOV. None may clear PE or PG.
@@ -37,13 +41,28 @@ pub fn cr0(out: &mut Out, series: Series, count: u64) {
     sweep(out, Place::boot(Register::Cr0), series, count, write, || Ok(cr0::read()));
 }
 
-/// Writes one value to CR0 by MOV. It must not clear PE or PG.
-pub fn cr0_once(out: &mut Out, value: u64) {
+/// Writes one value to CR0 of this vCPU by MOV and reads it back. It must not clear PE or PG.
+pub fn write_cr0(value: u64) -> Outcome {
     assert!(keeps_long_mode(value), "a write to CR0 that would leave long mode");
-    let mut before = Some(cr0::read());
     // SAFETY: PE and PG stay.
-    let outcome = step(value, &mut before, |value| unsafe { cr0::try_write(value) }, || Ok(cr0::read()));
-    out.write(Place::boot(Register::Cr0), value, outcome);
+    step(value, &mut Some(cr0::read()), |value| unsafe { cr0::try_write(value) }, || Ok(cr0::read()))
+}
+
+/// Writes one value to CR0 of the vCPU that boots by MOV, and reports it. It must not clear PE or PG.
+pub fn cr0_once(out: &mut Out, value: u64) {
+    out.write(Place::boot(Register::Cr0), value, write_cr0(value));
+}
+
+/// LMSW on the vCPU that boots, and reports it.
+pub fn lmsw_once(out: &mut Out, value: u16) {
+    let outcome = step(value.into(), &mut Some(cr0::read()), |_| cr0::try_lmsw(value), || Ok(cr0::read()));
+    out.write(Place::boot(Register::Lmsw), value.into(), outcome);
+}
+
+/// CLTS on the vCPU that boots, and reports it as a write of 0.
+pub fn clts_once(out: &mut Out) {
+    let outcome = step(0, &mut Some(cr0::read()), |_| cr0::try_clts(), || Ok(cr0::read()));
+    out.write(Place::boot(Register::Clts), 0, outcome);
 }
 
 fn keeps_long_mode(value: u64) -> bool {

@@ -9,7 +9,6 @@ use guest::smp::Cpu;
 use guest::{msr, sweep};
 use wire::layout::PAT;
 use wire::needs::Needs;
-use wire::outcome::{After, Outcome};
 use wire::record::{Series, Start};
 use wire::register::{Place, Register};
 
@@ -58,16 +57,7 @@ fn init(out: &mut Out) {
     let cpu = Cpu::start(out, 1, Start::Sipi);
     let place = Place { cpu: 1, register: Register::Msr(PAT) };
     out.reads(place).push(cpu.run(|| msr::try_rdmsr(PAT)));
-    let (fault, after) = cpu.run(|| {
-        // SAFETY: memory types only.
-        (unsafe { msr::try_wrmsr(PAT, DISTINCT) }, msr::try_rdmsr(PAT))
-    });
-    let after = match after {
-        Ok(DISTINCT) if fault.is_none() => After::AsWritten,
-        Ok(value) => After::Value(value),
-        Err(fault) => After::Unreadable(fault.vector),
-    };
-    out.write(place, DISTINCT, Outcome { fault, after });
+    out.write(place, DISTINCT, cpu.run(|| sweep::write_msr(PAT, DISTINCT)));
     cpu.init_sipi(out);
     out.reads(place).push(cpu.run(|| msr::try_rdmsr(PAT)));
 }

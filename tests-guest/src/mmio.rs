@@ -1,0 +1,69 @@
+//! Loads and stores of exactly one, two, four or eight bytes by one MOV with a general register, at CPL0 or CPL3.
+//!
+//! An access to MMIO is decoded by the hypervisor: width and instruction must be certain, so no compiler chooses them.
+
+use crate::report::Out;
+use crate::{attempt, user};
+use wire::outcome::Fault;
+use wire::record::Access;
+
+/// Loads `width` bytes from `gpa`.
+fn load(gpa: u64, width: u8) -> Result<u64, Fault> {
+    let (mut byte, mut value) = (0u8, 0u64);
+    // SAFETY: a load that may fault here; what lies there is bytes to whoever asks.
+    let fault = unsafe {
+        match width {
+            1 => attempt!("mov {v}, byte ptr [{gpa}]", v = inout(reg_byte) byte, gpa = in(reg) gpa, options(nostack)),
+            2 => attempt!("mov {v:x}, word ptr [{gpa}]", v = inout(reg) value, gpa = in(reg) gpa, options(nostack)),
+            4 => attempt!("mov {v:e}, dword ptr [{gpa}]", v = inout(reg) value, gpa = in(reg) gpa, options(nostack)),
+            8 => attempt!("mov {v}, qword ptr [{gpa}]", v = inout(reg) value, gpa = in(reg) gpa, options(nostack)),
+            _ => panic!("an access of a width that no MOV has"),
+        }
+    };
+    fault.map_or(Ok(if width == 1 { byte.into() } else { value }), Err)
+}
+
+/// Stores the low `width` bytes of `value` at `gpa`.
+///
+/// # Safety
+/// Nothing of the guest may lie there.
+unsafe fn store(gpa: u64, width: u8, value: u64) -> Option<Fault> {
+    // SAFETY: as the caller promises; may fault here.
+    unsafe {
+        match width {
+            1 => attempt!("mov byte ptr [{gpa}], {v}", gpa = in(reg) gpa, v = in(reg_byte) value as u8, options(nostack)),
+            2 => attempt!("mov word ptr [{gpa}], {v:x}", gpa = in(reg) gpa, v = in(reg) value, options(nostack)),
+            4 => attempt!("mov dword ptr [{gpa}], {v:e}", gpa = in(reg) gpa, v = in(reg) value, options(nostack)),
+            8 => attempt!("mov qword ptr [{gpa}], {v}", gpa = in(reg) gpa, v = in(reg) value, options(nostack)),
+            _ => panic!("an access of a width that no MOV has"),
+        }
+    }
+}
+
+/// The test window, which belongs to tests alone.
+fn in_window(gpa: u64, width: u8) -> bool {
+    use wire::layout::{WINDOW, WINDOW_SIZE};
+    gpa >= WINDOW && gpa + u64::from(width) <= WINDOW + WINDOW_SIZE
+}
+
+/// Does `work` at privilege level 0 or 3.
+fn at<R>(cpl: u8, work: impl FnOnce() -> R) -> R {
+    if cpl == 0 { work() } else { user::run(work) }
+}
+
+/// Loads `width` bytes from `gpa` in the test window at `cpl`, and reports it.
+pub fn read(out: &mut Out, cpl: u8, gpa: u64, width: u8) {
+    assert!(in_window(gpa, width), "a load outside the test window");
+    let result = at(cpl, || load(gpa, width));
+    let (value, fault) = result.map_or_else(|fault| (0, Some(fault)), |value| (value, None));
+    out.access(Access { write: false, width, cpl, gpa, value, fault });
+}
+
+/// Stores the low `width` bytes of `value` at `gpa` in the test window at `cpl`, and reports it.
+pub fn write(out: &mut Out, cpl: u8, gpa: u64, width: u8, value: u64) {
+    assert!(in_window(gpa, width), "a store outside the test window");
+    let value = value & (u64::MAX >> (64 - 8 * u32::from(width)));
+    // SAFETY: only tests use the window.
+    let fault = at(cpl, || unsafe { store(gpa, width, value) });
+    out.access(Access { write: true, width, cpl, gpa, value, fault });
+}

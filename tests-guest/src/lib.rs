@@ -19,6 +19,7 @@ pub mod cr0;
 pub mod doorbell;
 pub mod guard;
 pub mod heap;
+pub mod host;
 mod job;
 pub mod mmio;
 pub mod msr;

@@ -1,0 +1,129 @@
+//! Family `mmio`: accesses that leave the VM, memslots that come and go, and memslot flags.
+
+#![no_std]
+#![no_main]
+
+use guest::doorbell::ring;
+use guest::mmio::{read, write};
+use guest::report::Out;
+use wire::layout::WINDOW;
+use wire::needs::Needs;
+use wire::step::{SlotApi, Status, Step};
+
+guest::family!();
+
+const SLOTS: Needs = Needs::STEPS.and(Needs::SLOTS);
+const READONLY_SLOTS: Needs = SLOTS.and(Needs::READONLY_SLOTS);
+/// KVM_MEM_READONLY, include/uapi/linux/kvm.h.
+const READONLY: u32 = 1 << 1;
+/// The slot that most tests use; slot 0 is the VM's RAM.
+const SLOT: u8 = 1;
+/// Eight different bytes.
+const PATTERN: u64 = 0x8877_6655_4433_2211;
+
+guest::test!("unbacked", "Loads and stores of each width and offset where no memslot is, at CPL0.", SLOTS, |out| unbacked(out, 0));
+guest::test!("unbacked-user", "The same at CPL3.", SLOTS, |out| unbacked(out, 3));
+
+fn unbacked(out: &mut Out, cpl: u8) {
+    for (offset, width) in accesses() {
+        read(out, cpl, WINDOW + offset, width);
+        write(out, cpl, WINDOW + offset, width, PATTERN.rotate_left(offset as u32));
+    }
+}
+
+guest::test!("pages", "Loads and stores at both ends of several pages where no memslot is.", SLOTS, |out| {
+    for page in [0, 1, 0x1ff] {
+        for offset in [0, 0xff8] {
+            for cpl in [0, 3] {
+                read(out, cpl, WINDOW + page * 0x1000 + offset, 8);
+                write(out, cpl, WINDOW + page * 0x1000 + offset, 8, PATTERN ^ page);
+            }
+        }
+    }
+});
+
+guest::test!("readonly", "Loads and stores in a read-only memslot at CPL0; the host writes and reads its memory.", READONLY_SLOTS, |out| {
+    readonly(out, 0);
+});
+guest::test!("readonly-user", "The same at CPL3.", READONLY_SLOTS, |out| readonly(out, 3));
+
+fn readonly(out: &mut Out, cpl: u8) {
+    set(READONLY);
+    ring(Step::Poke { slot: SLOT, offset: 0, value: PATTERN });
+    ring(Step::Poke { slot: SLOT, offset: 8, value: !PATTERN });
+    for (offset, width) in accesses() {
+        read(out, cpl, WINDOW + offset, width);
+        write(out, cpl, WINDOW + 8 + offset, width, PATTERN);
+    }
+    ring(Step::Peek { slot: SLOT, offset: 0 });
+    ring(Step::Peek { slot: SLOT, offset: 8 });
+    read(out, cpl, WINDOW + 8, 8);
+}
+
+guest::test!("backed", "Loads and stores of each width and offset in a memslot; the host reads its memory.", SLOTS, |out| {
+    set(0);
+    for cpl in [0, 3] {
+        for (offset, width) in accesses() {
+            ring(Step::Poke { slot: SLOT, offset: 0, value: PATTERN });
+            write(out, cpl, WINDOW + offset, width, !PATTERN);
+            read(out, cpl, WINDOW + offset, width);
+            ring(Step::Peek { slot: SLOT, offset: 0 });
+        }
+    }
+});
+
+guest::test!("delete", "Uses a memslot, deletes it, touches the hole, makes it again and finds the contents.", SLOTS, |out| {
+    for cpl in [0, 3] {
+        set(0);
+        write(out, cpl, WINDOW + 0x10, 8, PATTERN ^ u64::from(cpl));
+        read(out, cpl, WINDOW + 0x10, 8);
+        ring(Step::DeleteSlot { api: SlotApi::V1, slot: SLOT });
+        read(out, cpl, WINDOW + 0x10, 8);
+        write(out, cpl, WINDOW + 0x10, 8, !PATTERN);
+        ring(Step::Peek { slot: SLOT, offset: 0x10 });
+        set(0);
+        read(out, cpl, WINDOW + 0x10, 8);
+        ring(Step::DeleteSlot { api: SlotApi::V1, slot: SLOT });
+    }
+});
+
+guest::test!("turn-readonly", "Uses a memslot, makes it read-only under use, and writable again.", READONLY_SLOTS, |out| {
+    set(0);
+    write(out, 0, WINDOW, 8, PATTERN);
+    // KVM refuses to change KVM_MEM_READONLY of a slot: it has to be deleted first. The refusal is of interest too.
+    set(READONLY);
+    for flags in [READONLY, 0] {
+        ring(Step::DeleteSlot { api: SlotApi::V1, slot: SLOT });
+        set(flags);
+        read(out, 0, WINDOW, 8);
+        write(out, 0, WINDOW, 8, !PATTERN);
+        read(out, 0, WINDOW, 8);
+        ring(Step::Peek { slot: SLOT, offset: 0 });
+    }
+});
+
+guest::test!("flags-v1", "Tries each memslot flag with KVM_SET_USER_MEMORY_REGION.", SLOTS, |_| flags(SlotApi::V1));
+guest::test!("flags-v2", "Tries each memslot flag with KVM_SET_USER_MEMORY_REGION2.", SLOTS.and(Needs::SLOTS_V2), |_| {
+    flags(SlotApi::V2);
+});
+
+/// A slot without flags, then each flag alone, each in a slot of its own that is deleted if it came to be.
+fn flags(api: SlotApi) {
+    let flags = [0].into_iter().chain((0..32).map(|bit| 1 << bit));
+    for (slot, flags) in (SLOT..).zip(flags) {
+        let made = ring(Step::SetSlot { api, slot, flags, gpa: WINDOW, pages: 1 });
+        if made.status == Status::Done {
+            ring(Step::DeleteSlot { api, slot });
+        }
+    }
+}
+
+/// Makes the slot at the start of the window, of one page.
+fn set(flags: u32) {
+    ring(Step::SetSlot { api: SlotApi::V1, slot: SLOT, flags, gpa: WINDOW, pages: 1 });
+}
+
+/// Each offset and width whose access does not cross an eight-byte boundary.
+fn accesses() -> impl Iterator<Item = (u64, u8)> {
+    [1, 2, 4, 8].into_iter().flat_map(|width| (0..=8 - u64::from(width)).map(move |offset| (offset, width)))
+}

@@ -1,0 +1,97 @@
+//! Family `smp`: the registers of memory types are each vCPU's own, however it was started.
+
+#![no_std]
+#![no_main]
+
+use guest::cr0;
+use guest::report::Out;
+use guest::smp::Cpu;
+use guest::{msr, sweep};
+use wire::layout::{CR0_CD, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT};
+use wire::needs::Needs;
+use wire::outcome::{Outcome, ReadOutcome};
+use wire::record::Start;
+use wire::register::{Place, Register};
+
+guest::family!();
+
+/// What each vCPU writes: one register of each kind, and CR0.
+const REGISTERS: [Register; 6] = [
+    Register::Msr(PAT),
+    Register::Msr(0x250),
+    Register::Msr(MTRR_PHYSBASE0 + 4),
+    Register::Msr(MTRR_PHYSBASE0 + 5),
+    Register::Msr(MTRR_DEF_TYPE),
+    Register::Cr0,
+];
+
+const SIPI: Needs = Needs::APIC;
+const DIRECT: Needs = Needs::STEPS;
+
+guest::test!("sipi-2", "Two vCPUs, the second started by SIPI, each with state of its own.", SIPI.and(Needs::cpus(2)), |out| {
+    own_state(out, 2, Start::Sipi);
+});
+guest::test!("sipi-4", "Four vCPUs started by SIPI, each with state of its own.", SIPI.and(Needs::cpus(4)), |out| {
+    own_state(out, 4, Start::Sipi);
+});
+guest::test!("direct-2", "Two vCPUs, the second started by the VMM, each with state of its own.", DIRECT.and(Needs::cpus(2)), |out| {
+    own_state(out, 2, Start::Direct);
+});
+guest::test!("direct-4", "Four vCPUs started by the VMM, each with state of its own.", DIRECT.and(Needs::cpus(4)), |out| {
+    own_state(out, 4, Start::Direct);
+});
+
+/// Has each vCPU read, then each write, then each read again.
+fn own_state(out: &mut Out, count: u8, how: Start) {
+    let others: [Option<Cpu>; 4] =
+        core::array::from_fn(|n| (1..count).contains(&(n as u8)).then(|| Cpu::start(out, n as u8, how)));
+    let on = |cpu: u8| others[usize::from(cpu)].as_ref();
+    for cpu in 0..count {
+        report(out, cpu, on(cpu).map_or_else(read_all, |other| other.run(read_all)));
+    }
+    for cpu in 0..count {
+        let written = on(cpu).map_or_else(|| write_all(0), |other| other.run(|| write_all(cpu)));
+        for (register, (value, outcome)) in REGISTERS.into_iter().zip(written) {
+            out.write(Place { cpu, register }, value, outcome);
+        }
+    }
+    for cpu in 0..count {
+        report(out, cpu, on(cpu).map_or_else(read_all, |other| other.run(read_all)));
+    }
+}
+
+fn report(out: &mut Out, cpu: u8, found: [ReadOutcome; REGISTERS.len()]) {
+    for (register, outcome) in REGISTERS.into_iter().zip(found) {
+        out.reads(Place { cpu, register }).push(outcome);
+    }
+}
+
+/// Reads the registers on the vCPU that runs this.
+fn read_all() -> [ReadOutcome; REGISTERS.len()] {
+    REGISTERS.map(|register| match register {
+        Register::Msr(index) => msr::try_rdmsr(index),
+        _ => Ok(cr0::read()),
+    })
+}
+
+/// Writes to the registers on the vCPU that runs this values that no other vCPU writes.
+fn write_all(cpu: u8) -> [(u64, Outcome); REGISTERS.len()] {
+    const TYPES: [u64; 4] = [0, 1, 4, 6];
+    let kind = TYPES[usize::from(cpu) % TYPES.len()];
+    REGISTERS.map(|register| match register {
+        Register::Msr(index) => {
+            let value = match index {
+                MTRR_DEF_TYPE => 0xc00 | kind,
+                _ if index == MTRR_PHYSBASE0 + 4 => (u64::from(cpu) + 8) << 28 | kind,
+                _ if index == MTRR_PHYSBASE0 + 5 => 0xf_0000_0800 | 0xf000_0000 << cpu & 0xffff_f000,
+                // The PAT and the fixed-range MTRR: one type in every byte, another one in the lowest.
+                _ => kind * 0x0101_0101_0101_0100 | 5,
+            };
+            (value, sweep::write_msr(index, value))
+        }
+        _ => {
+            let value = cr0::read() & !CR0_CD | if cpu % 2 == 0 { 0 } else { CR0_CD };
+            (value, sweep::write_cr0(value))
+        }
+    })
+}

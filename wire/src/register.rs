@@ -14,6 +14,8 @@ pub enum Register {
     Lmsw,
     /// CR0 through CLTS, which clears TS only. What is read back is CR0.
     Clts,
+    /// CR4, whose MCE bit says what a machine check does.
+    Cr4,
 }
 
 impl Register {
@@ -24,6 +26,7 @@ impl Register {
             Register::Cr0 => Some("cr0"),
             Register::Lmsw => Some("lmsw"),
             Register::Clts => Some("clts"),
+            Register::Cr4 => Some("cr4"),
         }
     }
 }
@@ -73,7 +76,7 @@ impl core::str::FromStr for Register {
     type Err = TextError;
 
     fn from_str(s: &str) -> Result<Self, TextError> {
-        match [Register::Cr0, Register::Lmsw, Register::Clts].into_iter().find(|r| r.word() == Some(s)) {
+        match [Register::Cr0, Register::Lmsw, Register::Clts, Register::Cr4].into_iter().find(|r| r.word() == Some(s)) {
             Some(register) => Ok(register),
             None => text::hex(s, "a register").map(Register::Msr),
         }

@@ -62,7 +62,13 @@ fn read(text: &str, run: u64) -> Result<Vec<Record>, StreamError> {
 }
 
 fn register() -> impl Strategy<Value = Register> {
-    prop_oneof![any::<u32>().prop_map(Register::Msr), Just(Register::Cr0), Just(Register::Lmsw), Just(Register::Clts)]
+    prop_oneof![
+        any::<u32>().prop_map(Register::Msr),
+        Just(Register::Cr0),
+        Just(Register::Lmsw),
+        Just(Register::Clts),
+        Just(Register::Cr4)
+    ]
 }
 
 fn place() -> impl Strategy<Value = Place> {

@@ -21,6 +21,7 @@ pub mod guard;
 pub mod heap;
 pub mod host;
 mod job;
+pub mod mce;
 pub mod mmio;
 pub mod msr;
 pub mod paging;

@@ -31,7 +31,9 @@ unsafe fn store(gpa: u64, width: u8, value: u64) -> Option<Fault> {
     // SAFETY: as the caller promises; may fault here.
     unsafe {
         match width {
-            1 => attempt!("mov byte ptr [{gpa}], {v}", gpa = in(reg) gpa, v = in(reg_byte) value as u8, options(nostack)),
+            1 => {
+                attempt!("mov byte ptr [{gpa}], {v}", gpa = in(reg) gpa, v = in(reg_byte) value as u8, options(nostack))
+            }
             2 => attempt!("mov word ptr [{gpa}], {v:x}", gpa = in(reg) gpa, v = in(reg) value, options(nostack)),
             4 => attempt!("mov dword ptr [{gpa}], {v:e}", gpa = in(reg) gpa, v = in(reg) value, options(nostack)),
             8 => attempt!("mov qword ptr [{gpa}], {v}", gpa = in(reg) gpa, v = in(reg) value, options(nostack)),

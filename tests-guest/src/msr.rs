@@ -3,7 +3,7 @@
 use crate::attempt;
 use wire::outcome::{Fault, ReadOutcome};
 
-pub use x86::msr::{APIC_BASE, IA32_MC0_CTL, IA32_MC0_STATUS, MCG_CAP, MCG_CTL, MCG_STATUS};
+pub use x86::msr::{APIC_BASE, MC0_CTL, MCG_CAP, MCG_CTL, MCG_STATUS};
 
 /// Reads an MSR that may not be there.
 #[inline]

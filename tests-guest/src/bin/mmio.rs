@@ -21,7 +21,9 @@ const SLOT: u8 = 1;
 /// Eight different bytes.
 const PATTERN: u64 = 0x8877_6655_4433_2211;
 
-guest::test!("unbacked", "Loads and stores of each width and offset where no memslot is, at CPL0.", SLOTS, |out| unbacked(out, 0));
+guest::test!("unbacked", "Loads and stores of each width and offset where no memslot is, at CPL0.", SLOTS, |out| {
+    unbacked(out, 0)
+});
 guest::test!("unbacked-user", "The same at CPL3.", SLOTS, |out| unbacked(out, 3));
 
 fn unbacked(out: &mut Out, cpl: u8) {
@@ -42,9 +44,14 @@ guest::test!("pages", "Loads and stores at both ends of several pages where no m
     }
 });
 
-guest::test!("readonly", "Loads and stores in a read-only memslot at CPL0; the host writes and reads its memory.", READONLY_SLOTS, |out| {
-    readonly(out, 0);
-});
+guest::test!(
+    "readonly",
+    "Loads and stores in a read-only memslot at CPL0; the host writes and reads its memory.",
+    READONLY_SLOTS,
+    |out| {
+        readonly(out, 0);
+    }
+);
 guest::test!("readonly-user", "The same at CPL3.", READONLY_SLOTS, |out| readonly(out, 3));
 
 fn readonly(out: &mut Out, cpl: u8) {
@@ -60,52 +67,72 @@ fn readonly(out: &mut Out, cpl: u8) {
     read(out, cpl, WINDOW + 8, 8);
 }
 
-guest::test!("backed", "Loads and stores of each width and offset in a memslot; the host reads its memory.", SLOTS, |out| {
-    set(0);
-    for cpl in [0, 3] {
-        for (offset, width) in accesses() {
-            ring(Step::Poke { slot: SLOT, offset: 0, value: PATTERN });
-            write(out, cpl, WINDOW + offset, width, !PATTERN);
-            read(out, cpl, WINDOW + offset, width);
+guest::test!(
+    "backed",
+    "Loads and stores of each width and offset in a memslot; the host reads its memory.",
+    SLOTS,
+    |out| {
+        set(0);
+        for cpl in [0, 3] {
+            for (offset, width) in accesses() {
+                ring(Step::Poke { slot: SLOT, offset: 0, value: PATTERN });
+                write(out, cpl, WINDOW + offset, width, !PATTERN);
+                read(out, cpl, WINDOW + offset, width);
+                ring(Step::Peek { slot: SLOT, offset: 0 });
+            }
+        }
+    }
+);
+
+guest::test!(
+    "delete",
+    "Uses a memslot, deletes it, touches the hole, makes it again and finds the contents.",
+    SLOTS,
+    |out| {
+        for cpl in [0, 3] {
+            set(0);
+            write(out, cpl, WINDOW + 0x10, 8, PATTERN ^ u64::from(cpl));
+            read(out, cpl, WINDOW + 0x10, 8);
+            ring(Step::DeleteSlot { api: SlotApi::V1, slot: SLOT });
+            read(out, cpl, WINDOW + 0x10, 8);
+            write(out, cpl, WINDOW + 0x10, 8, !PATTERN);
+            ring(Step::Peek { slot: SLOT, offset: 0x10 });
+            set(0);
+            read(out, cpl, WINDOW + 0x10, 8);
+            ring(Step::DeleteSlot { api: SlotApi::V1, slot: SLOT });
+        }
+    }
+);
+
+guest::test!(
+    "turn-readonly",
+    "Uses a memslot, makes it read-only under use, and writable again.",
+    READONLY_SLOTS,
+    |out| {
+        set(0);
+        write(out, 0, WINDOW, 8, PATTERN);
+        // KVM refuses to change KVM_MEM_READONLY of a slot: it has to be deleted first. The refusal is of interest too.
+        set(READONLY);
+        for flags in [READONLY, 0] {
+            ring(Step::DeleteSlot { api: SlotApi::V1, slot: SLOT });
+            set(flags);
+            read(out, 0, WINDOW, 8);
+            write(out, 0, WINDOW, 8, !PATTERN);
+            read(out, 0, WINDOW, 8);
             ring(Step::Peek { slot: SLOT, offset: 0 });
         }
     }
-});
-
-guest::test!("delete", "Uses a memslot, deletes it, touches the hole, makes it again and finds the contents.", SLOTS, |out| {
-    for cpl in [0, 3] {
-        set(0);
-        write(out, cpl, WINDOW + 0x10, 8, PATTERN ^ u64::from(cpl));
-        read(out, cpl, WINDOW + 0x10, 8);
-        ring(Step::DeleteSlot { api: SlotApi::V1, slot: SLOT });
-        read(out, cpl, WINDOW + 0x10, 8);
-        write(out, cpl, WINDOW + 0x10, 8, !PATTERN);
-        ring(Step::Peek { slot: SLOT, offset: 0x10 });
-        set(0);
-        read(out, cpl, WINDOW + 0x10, 8);
-        ring(Step::DeleteSlot { api: SlotApi::V1, slot: SLOT });
-    }
-});
-
-guest::test!("turn-readonly", "Uses a memslot, makes it read-only under use, and writable again.", READONLY_SLOTS, |out| {
-    set(0);
-    write(out, 0, WINDOW, 8, PATTERN);
-    // KVM refuses to change KVM_MEM_READONLY of a slot: it has to be deleted first. The refusal is of interest too.
-    set(READONLY);
-    for flags in [READONLY, 0] {
-        ring(Step::DeleteSlot { api: SlotApi::V1, slot: SLOT });
-        set(flags);
-        read(out, 0, WINDOW, 8);
-        write(out, 0, WINDOW, 8, !PATTERN);
-        read(out, 0, WINDOW, 8);
-        ring(Step::Peek { slot: SLOT, offset: 0 });
-    }
-});
+);
 
 guest::test!("flags-v1", "Tries each memslot flag with KVM_SET_USER_MEMORY_REGION.", SLOTS, |_| flags(SlotApi::V1));
-guest::test!("flags-v2", "Tries each memslot flag with KVM_SET_USER_MEMORY_REGION2.", SLOTS.and(Needs::SLOTS_V2), |_| {
-    flags(SlotApi::V2);
-});
+guest::test!(
+    "flags-v2",
+    "Tries each memslot flag with KVM_SET_USER_MEMORY_REGION2.",
+    SLOTS.and(Needs::SLOTS_V2),
+    |_| {
+        flags(SlotApi::V2);
+    }
+);
 
 /// A slot without flags, then each flag alone, each in a slot of its own that is deleted if it came to be.
 fn flags(api: SlotApi) {

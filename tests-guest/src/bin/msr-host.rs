@@ -44,18 +44,28 @@ fn in_byte(base: u64, byte: u8) -> impl Iterator<Item = u64> {
 guest::test!("pat-types", "The VMM sets all 256 values in one byte of the PAT.", Needs::STEPS, |_| {
     Path::Msrs.sweep(0, PAT, Series::byte(DISTINCT_PAT, 0), 256);
 });
-guest::test!("pat-bytes", "The VMM sets 16 values in each byte of the PAT; the guest reads too.", Needs::STEPS, |out| {
-    pat_bytes(out, Path::Msrs);
-});
+guest::test!(
+    "pat-bytes",
+    "The VMM sets 16 values in each byte of the PAT; the guest reads too.",
+    Needs::STEPS,
+    |out| {
+        pat_bytes(out, Path::Msrs);
+    }
+);
 guest::test!("one-reg-pat", "The same through KVM_SET_ONE_REG.", ONE_REG, |out| pat_bytes(out, Path::OneReg));
 
 fn pat_bytes(out: &mut Out, path: Path) {
     (0..8).for_each(|byte| path.agree(out, PAT, in_byte(DISTINCT_PAT, byte)));
 }
 
-guest::test!("def-type", "The VMM sets types and flips each bit of MTRRdefType; the guest reads too.", Needs::STEPS, |out| {
-    def_type(out, Path::Msrs);
-});
+guest::test!(
+    "def-type",
+    "The VMM sets types and flips each bit of MTRRdefType; the guest reads too.",
+    Needs::STEPS,
+    |out| {
+        def_type(out, Path::Msrs);
+    }
+);
 guest::test!("one-reg-def-type", "The same through KVM_SET_ONE_REG.", ONE_REG, |out| def_type(out, Path::OneReg));
 
 fn def_type(out: &mut Out, path: Path) {
@@ -164,42 +174,57 @@ guest::test!("cr0", "The VMM sets CD, NW and upper bits in the CR0 of a vCPU tha
     }
 });
 
-guest::test!("save-restore", "Saves the state of one vCPU, restores it on another, and gets and reads it all there.", TWO, |out| {
-    let _guard = Guard::new();
-    for (n, index) in range_mtrrs().enumerate() {
-        sweep::msr_once(out, index, plausible(index, n as u64));
+guest::test!(
+    "save-restore",
+    "Saves the state of one vCPU, restores it on another, and gets and reads it all there.",
+    TWO,
+    |out| {
+        let _guard = Guard::new();
+        for (n, index) in range_mtrrs().enumerate() {
+            sweep::msr_once(out, index, plausible(index, n as u64));
+        }
+        sweep::msr_once(out, PAT, DISTINCT_PAT);
+        sweep::msr_once(out, MTRR_DEF_TYPE, ENABLED);
+        sweep::cr0_once(out, cr0::read() | CR0_CD);
+        ring(Step::CopyState { from: 0, to: OTHER });
+        registers().for_each(|index| Path::Msrs.get(OTHER, index));
+        ring(Step::GetCr0 { cpu: OTHER });
     }
-    sweep::msr_once(out, PAT, DISTINCT_PAT);
-    sweep::msr_once(out, MTRR_DEF_TYPE, ENABLED);
-    sweep::cr0_once(out, cr0::read() | CR0_CD);
-    ring(Step::CopyState { from: 0, to: OTHER });
-    registers().for_each(|index| Path::Msrs.get(OTHER, index));
-    ring(Step::GetCr0 { cpu: OTHER });
-});
+);
 
-guest::test!("restore-run", "Restores the state of one vCPU on another, which then runs and reads it itself.", TWO, |out| {
-    let _guard = Guard::new();
-    for (n, index) in range_mtrrs().enumerate() {
-        sweep::msr_once(out, index, plausible(index, n as u64 + 1));
+guest::test!(
+    "restore-run",
+    "Restores the state of one vCPU on another, which then runs and reads it itself.",
+    TWO,
+    |out| {
+        let _guard = Guard::new();
+        for (n, index) in range_mtrrs().enumerate() {
+            sweep::msr_once(out, index, plausible(index, n as u64 + 1));
+        }
+        sweep::msr_once(out, PAT, DISTINCT_PAT.swap_bytes());
+        sweep::msr_once(out, MTRR_DEF_TYPE, ENABLED);
+        ring(Step::CopyState { from: 0, to: OTHER });
+        let other = Cpu::start(out, OTHER, Start::Direct);
+        let mut found: [ReadOutcome; 40] = [Ok(0); 40];
+        other.run(|| found.iter_mut().zip(registers()).for_each(|(slot, index)| *slot = msr::try_rdmsr(index)));
+        for (outcome, index) in found.into_iter().zip(registers()) {
+            out.reads(Place { cpu: OTHER, register: Register::Msr(index) }).push(outcome);
+        }
     }
-    sweep::msr_once(out, PAT, DISTINCT_PAT.swap_bytes());
-    sweep::msr_once(out, MTRR_DEF_TYPE, ENABLED);
-    ring(Step::CopyState { from: 0, to: OTHER });
-    let other = Cpu::start(out, OTHER, Start::Direct);
-    let mut found: [ReadOutcome; 40] = [Ok(0); 40];
-    other.run(|| found.iter_mut().zip(registers()).for_each(|(slot, index)| *slot = msr::try_rdmsr(index)));
-    for (outcome, index) in found.into_iter().zip(registers()) {
-        out.reads(Place { cpu: OTHER, register: Register::Msr(index) }).push(outcome);
-    }
-});
+);
 
-guest::test!("index-list", "Whether KVM_GET_MSR_INDEX_LIST names the MTRRs, the PAT and, as a control, EFER.", Needs::STEPS, |_| {
-    /// IA32_EFER, which every KVM lists.
-    const EFER: u32 = 0xc000_0080;
-    for index in registers().chain([MTRR_CAP, EFER]) {
-        ring(Step::ListsMsr { index });
+guest::test!(
+    "index-list",
+    "Whether KVM_GET_MSR_INDEX_LIST names the MTRRs, the PAT and, as a control, EFER.",
+    Needs::STEPS,
+    |_| {
+        /// IA32_EFER, which every KVM lists.
+        const EFER: u32 = 0xc000_0080;
+        for index in registers().chain([MTRR_CAP, EFER]) {
+            ring(Step::ListsMsr { index });
+        }
     }
-});
+);
 
 guest::test!(
     "mask-grows",

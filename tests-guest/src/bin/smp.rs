@@ -28,18 +28,33 @@ const REGISTERS: [Register; 6] = [
 const SIPI: Needs = Needs::APIC;
 const DIRECT: Needs = Needs::STEPS;
 
-guest::test!("sipi-2", "Two vCPUs, the second started by SIPI, each with state of its own.", SIPI.and(Needs::cpus(2)), |out| {
-    own_state(out, 2, Start::Sipi);
-});
+guest::test!(
+    "sipi-2",
+    "Two vCPUs, the second started by SIPI, each with state of its own.",
+    SIPI.and(Needs::cpus(2)),
+    |out| {
+        own_state(out, 2, Start::Sipi);
+    }
+);
 guest::test!("sipi-4", "Four vCPUs started by SIPI, each with state of its own.", SIPI.and(Needs::cpus(4)), |out| {
     own_state(out, 4, Start::Sipi);
 });
-guest::test!("direct-2", "Two vCPUs, the second started by the VMM, each with state of its own.", DIRECT.and(Needs::cpus(2)), |out| {
-    own_state(out, 2, Start::Direct);
-});
-guest::test!("direct-4", "Four vCPUs started by the VMM, each with state of its own.", DIRECT.and(Needs::cpus(4)), |out| {
-    own_state(out, 4, Start::Direct);
-});
+guest::test!(
+    "direct-2",
+    "Two vCPUs, the second started by the VMM, each with state of its own.",
+    DIRECT.and(Needs::cpus(2)),
+    |out| {
+        own_state(out, 2, Start::Direct);
+    }
+);
+guest::test!(
+    "direct-4",
+    "Four vCPUs started by the VMM, each with state of its own.",
+    DIRECT.and(Needs::cpus(4)),
+    |out| {
+        own_state(out, 4, Start::Direct);
+    }
+);
 
 /// Has each vCPU read, then each write, then each read again.
 fn own_state(out: &mut Out, count: u8, how: Start) {

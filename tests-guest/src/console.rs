@@ -86,7 +86,9 @@ fn out(bytes: &[u8]) {
 }
 
 fn wait_for(bit: u8) {
-    while UART.load(Ordering::Relaxed) && lsr() & bit == 0 {}
+    while UART.load(Ordering::Relaxed) && lsr() & bit == 0 {
+        core::hint::spin_loop();
+    }
 }
 
 fn lsr() -> u8 {

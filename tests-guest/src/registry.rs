@@ -45,7 +45,8 @@ macro_rules! test {
     ($name:literal, $summary:literal, $needs:expr, $run:expr) => {
         const _: () = {
             #[used]
-            #[unsafe(link_section = ".kmt_tests")]
+            // The linker script sorts by the number, so that tests are listed in the order of the source.
+            #[unsafe(link_section = concat!(".kmt_tests.", line!()))]
             static ENTRY: wire::entry::TestEntry<$crate::registry::Test> =
                 wire::entry::TestEntry::new($name, $summary, $needs, $run);
         };

@@ -30,7 +30,7 @@ const FOUND_CR0: usize = 0xfe0;
 const CR3: usize = 0xfe4;
 /// Address of the area.
 const AREA: usize = 0xfe8;
-/// What `lgdt` loads: a 16-bit limit and, as the operand size is 16 bits, a 24-bit base.
+/// What `lgdt` loads: the limit of two entries in 16 bits and, as the operand size is 16 bits, a 24-bit base.
 const GDT_REGISTER: usize = 0xfec;
 
 unsafe extern "C" {
@@ -94,7 +94,7 @@ impl Cpu {
         let gdt = &raw const boot_gdt;
         parameter(CR3).write(cpu::cr3() as u32);
         parameter(AREA).write((self.area as *const Area).expose_provenance() as u32);
-        parameter(GDT_REGISTER).write((size_of::<[u64; 2]>() - 1 | gdt.addr() << 16) as u32);
+        parameter(GDT_REGISTER).write((gdt.addr() << 16 | 0xf) as u32);
         parameter(GDT_REGISTER + 4).write((gdt.addr() >> 16) as u32);
         self.area.mailbox.state.store(DOWN, Ordering::SeqCst);
         out.init(self.index());

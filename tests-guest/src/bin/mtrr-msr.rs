@@ -129,7 +129,7 @@ fn distinct(index: u32, upwards: bool) -> u64 {
         return (0..8).fold(0, |value, byte| value << 8 | TYPES[((n >> byte & 7) % 5) as usize]);
     }
     let range = (n + 1) << 24;
-    if index % 2 == 0 { range | TYPES[(n / 2 % 5) as usize] } else { 0xf_ff00_0000 & !range | VALID }
+    if index.is_multiple_of(2) { range | TYPES[(n / 2 % 5) as usize] } else { 0xf_ff00_0000 & !range | VALID }
 }
 
 /// The values 0 to 7.

@@ -100,12 +100,12 @@ fn write_all(cpu: u8) -> [(u64, Outcome); REGISTERS.len()] {
                 _ if index == MTRR_PHYSBASE0 + 4 => (u64::from(cpu) + 8) << 28 | kind,
                 _ if index == MTRR_PHYSBASE0 + 5 => 0xf_0000_0800 | 0xf000_0000 << cpu & 0xffff_f000,
                 // The PAT and the fixed-range MTRR: one type in every byte, another one in the lowest.
-                _ => kind * 0x0101_0101_0101_0100 | 5,
+                _ => 5 | (kind * 0x0101_0101_0101_0100),
             };
             (value, sweep::write_msr(index, value))
         }
         _ => {
-            let value = cr0::read() & !CR0_CD | if cpu % 2 == 0 { 0 } else { CR0_CD };
+            let value = cr0::read() & !CR0_CD | if cpu.is_multiple_of(2) { 0 } else { CR0_CD };
             (value, sweep::write_cr0(value))
         }
     })

@@ -289,11 +289,17 @@ impl<T: Token> RunToken for T {}
 impl<S: Sink, T: RunToken> Runs<'_, S, T> {
     /// Adds the next outcome.
     pub fn push(&mut self, token: T) {
+        self.push_equal(token, 1);
+    }
+
+    /// Adds the next `more` outcomes, which are equal. None if `more` is 0.
+    pub fn push_equal(&mut self, token: T, more: u64) {
         match &mut self.last {
-            Some((last, count)) if *last == token => *count += 1,
+            _ if more == 0 => {}
+            Some((last, count)) if *last == token => *count += more,
             _ => {
                 self.flush();
-                self.last = Some((token, 1));
+                self.last = Some((token, more));
             }
         }
     }

@@ -24,7 +24,7 @@ fn emit(writer: &mut Writer<Memory<'_>>, record: &Record) {
         Record::Write { at, value, outcome } => writer.write(*at, *value, *outcome),
         Record::Writes { at, series, runs } => {
             let mut out = writer.writes(*at, *series);
-            runs.iter().for_each(|run| (0..run.count).for_each(|_| out.push(run.outcome)));
+            runs.iter().for_each(|run| out.push_equal(run.outcome, run.count));
         }
         Record::Reads { first, runs } => {
             let mut out = writer.reads(*first);

@@ -190,6 +190,11 @@ mod tests {
         Limits { timeout: Duration::from_millis(millis), output }
     }
 
+    /// Whether a process is no more; one that its new parent has yet to take note of counts as such.
+    fn is_gone(pid: &str) -> bool {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |state| state.contains(") Z"))
+    }
+
     #[test]
     fn output_errors_and_status_come_back() {
         let ended = shell("echo out; echo err >&2; exit 3", Limits::default());
@@ -203,8 +208,43 @@ mod tests {
         let ended = shell("sleep 1000 & echo $!; wait", limits(100, 1 << 20));
         assert_eq!(ended.cause, Cause::Timeout);
         let [Line::Guest(pid)] = &ended.log[..] else { panic!("{:?}", ended.log) };
-        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z"), "{state}");
+        assert!(is_gone(pid));
+    }
+
+    /// Variable that makes [`a_runner_that_waits`] a runner, and names the file for its child's id.
+    const RUNNER: &str = "KVM_MEMTYPE_TEST_RUNNER";
+
+    #[test]
+    fn a_runner_that_waits() {
+        if let Some(file) = std::env::var_os(RUNNER) {
+            shell(&format!("echo $$ > {}; exec sleep 1000", file.display()), limits(60_000, 1000));
+        }
+    }
+
+    #[test]
+    fn a_child_dies_with_its_runner() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let name =
+            std::thread::current().name().unwrap().replace("a_child_dies_with_its_runner", "a_runner_that_waits");
+        let mut runner = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &name])
+            .env(RUNNER, file.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let within = |seconds, what: &dyn Fn() -> bool| {
+            let end = Instant::now() + Duration::from_secs(seconds);
+            while !what() && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            what()
+        };
+        let pid = || std::fs::read_to_string(file.path()).unwrap().trim().to_owned();
+        assert!(within(30, &|| !pid().is_empty()));
+        assert!(!is_gone(&pid()));
+        runner.kill().unwrap();
+        runner.wait().unwrap();
+        assert!(within(30, &|| is_gone(&pid())));
     }
 
     #[test]

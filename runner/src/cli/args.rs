@@ -179,6 +179,9 @@ pub struct Judge {
     /// A run (a directory, its name, or `latest`), or `-` for a guest's serial log on standard input.
     #[arg(value_name = "RUN")]
     pub run: String,
+    /// The machine that a log on standard input came from. Without it: QEMU TCG, of which nothing is known.
+    #[arg(long, value_enum)]
+    pub machine: Option<Wanted>,
     /// How to judge.
     #[command(flatten)]
     pub judging: Judging,

@@ -1,7 +1,10 @@
 //! What the runner knows before it runs anything: configurations and the guests' tests.
 
+use super::args::Judging;
 use crate::config::{ConfigError, Set};
 use crate::guests;
+use crate::judge::Deviations;
+use crate::model::policy::Policies;
 use crate::plan::suite::Suite;
 use crate::plan::vm::VmConfig;
 use crate::plan::{Plan, TestRef};
@@ -28,6 +31,17 @@ impl Knowledge {
         let set = Set::load(dir)?;
         let vms = VmConfig::all(&set)?;
         Ok(Knowledge { vms, tests: guests::tests()?, set })
+    }
+
+    /// The policies, and the deviations that excuse.
+    ///
+    /// # Errors
+    /// A mistake in one of them.
+    pub fn models(&self, judging: Judging) -> Result<(Policies, Deviations), ConfigError> {
+        let sources = |kind| self.set.sources(kind).map(|(_, source)| source);
+        let deviations = Deviations::load(sources("deviations"))?;
+        let deviations = if judging.no_deviations { Deviations::none() } else { deviations };
+        Ok((Policies::load(sources("policies"))?, deviations))
     }
 
     /// The suite of that id, and its cells that the filters pick.

@@ -2,9 +2,14 @@
 
 pub mod args;
 mod bench;
+mod doctor;
+mod explain;
 mod files;
+mod judge;
 mod knowledge;
 mod list;
+mod report;
+mod run;
 
 use crate::config::ConfigError;
 use crate::execute::chain;
@@ -32,12 +37,16 @@ pub type Done = Result<bool, Failure>;
 /// Does what the command line says.
 pub fn main(cli: &Cli) -> ExitCode {
     let done = match &cli.verb {
+        Verb::Run(args) => run::run(cli, args),
         Verb::List(args) => list::list(cli, args),
+        Verb::Doctor(args) => doctor::doctor(args),
+        Verb::Report(args) => report::report(cli, args),
+        Verb::Explain(args) => explain::explain(cli, args),
+        Verb::Judge(args) => judge::judge(cli, args),
         Verb::Bench => bench::bench(),
         Verb::Extract(args) => files::extract(args),
         Verb::Completions { shell } => files::completions(*shell),
         Verb::Man { dir } => files::man(dir),
-        _ => Ok(true),
     };
     let (code, said) = match done {
         Ok(true) | Err(Failure::Gone) => return ExitCode::SUCCESS,

@@ -5,8 +5,10 @@ use super::facts::{Fact, Facts};
 use super::kvm::{Kvm, KvmTrouble};
 use super::module::Modules;
 use super::rights::Rights;
+use crate::machine::qemu::TCG_MAXPHYADDR;
 use crate::plan::vm::VmConfig;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fs;
 
 /// A host, probed once.
@@ -44,6 +46,15 @@ pub fn probe() -> Host {
 }
 
 impl Host {
+    /// The host in words, for results and reports, by what each is.
+    pub fn description(&self) -> BTreeMap<String, String> {
+        let vendor = self.modules.vendor.as_deref().unwrap_or("no KVM vendor module");
+        let nested = self.cpu.hypervisor.as_deref().map(|name| format!(", itself a guest of {name}"));
+        let cpu = format!("{}{}", self.cpu.model, nested.unwrap_or_default());
+        let rows = [("kernel", format!("Linux {}", self.kernel)), ("KVM", vendor.to_owned()), ("CPU", cpu)];
+        rows.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
     /// The facts for guests on machine `machine` ([`Machine::name`](crate::machine::Machine::name)). Of a machine without
     /// KVM, little is known.
     pub fn facts(&self, machine: &str) -> Facts {
@@ -54,7 +65,11 @@ impl Host {
         let kvm = self.kvm.as_ref().ok().filter(|_| machine != "qemu-tcg");
         let vendor = self.modules.vendor.clone().filter(|_| kvm.is_some());
         set("kvm-vendor", Fact::Text(vendor.unwrap_or_else(|| "none".to_owned())));
-        let Some(kvm) = kvm else { return facts };
+        let Some(kvm) = kvm else {
+            set("maxphyaddr", Fact::Int(TCG_MAXPHYADDR.into()));
+            return facts;
+        };
+        set("maxphyaddr", Fact::Int(kvm.maxphyaddr.into()));
         set("ignore-msrs", Fact::Bool(self.modules.is_on("kvm.ignore_msrs") == Some(true)));
         set("apic-bus-cycles", Fact::Bool(kvm.apic_bus_cycles));
         set("quirks", Fact::Int(kvm.quirks.into()));
@@ -69,10 +84,12 @@ impl Host {
     }
 }
 
-/// The facts for guests in a VM with configuration `vm`, on a machine that shows `maxphyaddr` bits where `vm` sets none.
-pub fn vm_facts(host: &Facts, vm: &VmConfig, maxphyaddr: u8) -> Facts {
+/// The facts for guests in a VM with configuration `vm`.
+pub fn vm_facts(host: &Facts, vm: &VmConfig) -> Facts {
     let mut facts = host.clone();
-    facts.0.insert("maxphyaddr".to_owned(), Fact::Int(vm.maxphyaddr.unwrap_or(maxphyaddr).into()));
+    if let Some(bits) = vm.maxphyaddr {
+        facts.0.insert("maxphyaddr".to_owned(), Fact::Int(bits.into()));
+    }
     let mtrr = vm.cpuid_mtrr || host.is("cpuid-mtrr-forced");
     facts.0.insert("cpuid-mtrr".to_owned(), Fact::Bool(mtrr));
     facts
@@ -87,7 +104,7 @@ mod tests {
     fn every_fact_has_a_known_name_and_every_name_a_fact() {
         let host = probe();
         let vm = VmConfig { summary: String::new(), maxphyaddr: Some(36), cpuid_mtrr: false };
-        let facts = vm_facts(&host.facts("kvm"), &vm, 48);
+        let facts = vm_facts(&host.facts("kvm"), &vm);
         let named = |name: &String| NAMES.iter().any(|(known, _)| known == name);
         assert!(facts.0.keys().all(named), "{facts:?}");
         assert!(host.kvm.is_err() || facts.0.len() == NAMES.len(), "{facts:?}");
@@ -99,16 +116,16 @@ mod tests {
         let facts = probe().facts("qemu-tcg");
         assert_eq!(facts.0["kvm-vendor"], Fact::Text("none".into()));
         assert_eq!(facts.int("quirks"), None);
+        assert_eq!(facts.int("maxphyaddr"), Some(40));
     }
 
     #[test]
     fn a_kvm_that_forces_mtrr_overrules_the_configuration() {
         let vm = VmConfig { summary: String::new(), maxphyaddr: None, cpuid_mtrr: false };
         let mut host = Facts::default();
-        assert!(!vm_facts(&host, &vm, 48).is("cpuid-mtrr"));
+        assert!(!vm_facts(&host, &vm).is("cpuid-mtrr"));
         host.0.insert("cpuid-mtrr-forced".into(), Fact::Bool(true));
-        let facts = vm_facts(&host, &vm, 48);
+        let facts = vm_facts(&host, &vm);
         assert!(facts.is("cpuid-mtrr"));
-        assert_eq!(facts.int("maxphyaddr"), Some(48));
     }
 }

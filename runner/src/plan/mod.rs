@@ -4,7 +4,7 @@
 //! those that the filters on the command line pick.
 
 mod cells;
-mod pattern;
+pub(crate) mod pattern;
 pub mod suite;
 pub mod vm;
 

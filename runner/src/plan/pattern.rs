@@ -1,7 +1,7 @@
 //! Patterns over names: `*` stands for any text, all else for itself.
 
 /// Whether the whole of `name` fits `pattern`.
-pub(super) fn fits(pattern: &str, name: &str) -> bool {
+pub(crate) fn fits(pattern: &str, name: &str) -> bool {
     let Some((head, pattern)) = pattern.split_once('*') else {
         return pattern == name;
     };

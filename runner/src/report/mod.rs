@@ -1,1 +1,30 @@
-//! (filled by its owner)
+//! What people and programs see of a run: each cell as it comes, and the sum.
+
+mod explain;
+mod human;
+mod json;
+mod tally;
+mod verdict;
+
+pub use explain::{Explained, explain};
+pub use human::Human;
+pub use json::Json;
+pub use tally::Tally;
+pub use verdict::{CellVerdict, Cells, test};
+
+use std::io;
+
+/// Prints a run. One file a format.
+pub trait Reporter {
+    /// One cell has a verdict.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    fn cell(&mut self, cell: &CellVerdict) -> io::Result<()>;
+
+    /// All cells have.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    fn end(&mut self, tally: &Tally) -> io::Result<()>;
+}

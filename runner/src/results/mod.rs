@@ -19,7 +19,7 @@ pub use error::ResultsError;
 pub use format::{CellOutcome, CellResult, FORMAT, Header, PlannedCell};
 pub use read::Run;
 pub use time::utc;
-pub use verdicts::write_verdicts;
+pub use verdicts::{read_verdicts, write_verdicts};
 pub use write::{Resumed, Writer};
 
 /// Name of the file of observations in a run's directory.

@@ -1,7 +1,8 @@
-//! Writing the verdicts of a run.
+//! Writing and reading the verdicts of a run.
 
 use super::{ResultsError, VERDICTS, format, write};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -22,6 +23,20 @@ pub fn write_verdicts<T: Serialize>(dir: &Path, verdicts: impl IntoIterator<Item
         ResultsError::io("write", &path)(source)
     })?;
     write::sync(dir)
+}
+
+/// Reads `verdicts.jsonl` of a run; nothing if there is none, as in a run that was killed.
+///
+/// # Errors
+/// It cannot be read, or a line is not what it should be.
+pub fn read_verdicts<T: DeserializeOwned>(dir: &Path) -> Result<Option<Vec<T>>, ResultsError> {
+    let path = dir.join(VERDICTS);
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.map_err(ResultsError::io("read", &path))?,
+    };
+    let lines = bytes.split_inclusive(|&byte| byte == b'\n');
+    (1..).zip(lines).map(|(number, line)| format::value(&path, number, line)).collect::<Result<_, _>>().map(Some)
 }
 
 fn write_all<T: Serialize>(path: &Path, verdicts: impl IntoIterator<Item = T>) -> io::Result<()> {

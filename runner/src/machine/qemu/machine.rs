@@ -1,7 +1,7 @@
 //! QEMU behind the interface that all machines have.
 
 use super::Accel;
-use super::command::{Guest, TCG_MAXPHYADDR};
+use super::command::Guest;
 use super::ending;
 use super::program::{self, Setup};
 use crate::machine::{Job, Machine, MachineError, Observed};
@@ -48,14 +48,6 @@ impl Qemu {
     /// The CPU model that works: `host`, or QEMU's default where that one does not; `max` for TCG.
     pub fn cpu_model(&self) -> &'static str {
         self.setup.platform.cpu
-    }
-
-    /// MAXPHYADDR of a VM whose configuration sets none, in bits; of two accelerators the host's or TCG's.
-    pub fn maxphyaddr(&self, host: u8) -> u8 {
-        match self.accel {
-            Accel::Kvm => host,
-            Accel::Tcg => TCG_MAXPHYADDR,
-        }
     }
 }
 

@@ -13,6 +13,7 @@ mod smallest;
 #[cfg(test)]
 mod tests;
 
+pub use command::TCG_MAXPHYADDR;
 pub use machine::Qemu;
 
 /// What runs the guest's instructions.

@@ -1,0 +1,48 @@
+//! `explain`: one cell of a run in full.
+
+use super::args::{Cli, Explain, Judging};
+use super::knowledge::Knowledge;
+use super::{Done, Failure};
+use crate::config::names;
+use crate::judge::Judge;
+use crate::report::{self, Cells, Explained};
+use crate::results::{self, CellOutcome, Run};
+
+/// Prints what is known of a cell.
+pub fn explain(cli: &Cli, args: &Explain) -> Done {
+    let knowledge = Knowledge::load(cli.config.as_deref())?;
+    let (policies, deviations) = knowledge.models(Judging { no_deviations: false })?;
+    let judge = Judge::new(&policies, &deviations);
+    let run = Run::read(&results::find(&cli.results, &args.run)?)?;
+    let cells = Cells::new(&run.header);
+    let planned = run.header.cells.iter().find(|cell| cell.id == args.cell).ok_or_else(|| {
+        let hint = names::hint(&args.cell, run.header.cells.iter().map(|cell| cell.id.as_str()));
+        Failure::Usage(format!("run {} has no cell `{}`{hint}", run.dir.display(), args.cell))
+    })?;
+    let result = run.results.iter().find(|result| result.cell == args.cell);
+    let verdict = result.map_or_else(|| Cells::not_run(&args.cell), |result| cells.verdict(&judge, result));
+    let observed = result.and_then(|result| match &result.outcome {
+        CellOutcome::Observed(observed) => Some(observed),
+        CellOutcome::Skip(_) | CellOutcome::Error(_) => None,
+    });
+    let test = report::test(&args.cell);
+    let points =
+        observed.map(|observed| judge.points(test, observed, cells.run_id(&args.cell), &cells.facts(&args.cell)));
+    let points = points.transpose().map_err(|error| Failure::Broken(error.to_string()))?.unwrap_or_default();
+    let summary = knowledge.tests.iter().find(|known| format!("{}/{}", known.family, known.name) == test);
+    let host: Vec<&str> = run.header.host.values().map(String::as_str).collect();
+    let about = vec![
+        ("does", summary.map(|known| known.summary.clone()).unwrap_or_default()),
+        ("VM", planned.vm.summary.clone()),
+        ("machine", format!("{} on {}", run.header.machine, host.join(", "))),
+        ("policy", verdict.judgement.policy.clone().unwrap_or_default()),
+        ("run", run.dir.display().to_string()),
+        (
+            "again",
+            format!("kvm-memtype run --machine {} --suite {} {}", run.header.machine, run.header.suite, args.cell),
+        ),
+    ];
+    let explained = Explained { cell: &verdict, about, observed, points };
+    report::explain(&mut anstream::stdout().lock(), &explained, args.all)?;
+    Ok(true)
+}

@@ -1,0 +1,88 @@
+//! `judge`: verdicts from observations by the present models, of a run or of a serial log that somebody kept.
+
+use super::args::{Cli, Judge as Args};
+use super::knowledge::Knowledge;
+use super::run::reporter;
+use super::{Done, Failure};
+use crate::host;
+use crate::host::facts::Facts;
+use crate::judge::Judge;
+use crate::machine::choose::Wanted;
+use crate::machine::lines::LineSplitter;
+use crate::machine::{End, Line, Observed};
+use crate::report::{CellVerdict, Cells, Tally};
+use crate::results::{self, Run};
+use clap::ValueEnum;
+use std::collections::HashSet;
+use std::io::Read;
+use wire::layout::EXIT_DONE;
+use wire::stream::{Item, Reader};
+
+/// Judges and prints; of a run, the verdicts are written too.
+pub fn judge(cli: &Cli, args: &Args) -> Done {
+    let knowledge = Knowledge::load(cli.config.as_deref())?;
+    let (policies, deviations) = knowledge.models(args.judging)?;
+    let judge = Judge::new(&policies, &deviations);
+    let verdicts = if args.run == "-" {
+        vec![serial_log(&judge, args.machine)?]
+    } else {
+        let dir = results::find(&cli.results, &args.run)?;
+        let verdicts = run(&judge, &Run::read(&dir)?);
+        results::write_verdicts(&dir, &verdicts)?;
+        verdicts
+    };
+    let mut reporter = reporter(args.format);
+    let mut tally = Tally::default();
+    for verdict in &verdicts {
+        tally.add(verdict);
+        reporter.cell(verdict)?;
+    }
+    reporter.end(&tally)?;
+    Ok(tally.as_expected())
+}
+
+/// The verdicts on a run's cells; one without a result was not run.
+fn run(judge: &Judge<'_>, run: &Run) -> Vec<CellVerdict> {
+    let cells = Cells::new(&run.header);
+    let done: HashSet<&str> = run.results.iter().map(|result| result.cell.as_str()).collect();
+    let missing = run.header.cells.iter().filter(|cell| !done.contains(cell.id.as_str()));
+    let verdicts = run.results.iter().map(|result| cells.verdict(judge, result));
+    verdicts.chain(missing.map(|cell| Cells::not_run(&cell.id))).collect()
+}
+
+/// The verdict on a guest's serial log on standard input. How the VM ended is not in it: a log with an end line is taken for
+/// one of a guest that ran to its end.
+fn serial_log(judge: &Judge<'_>, machine: Option<Wanted>) -> Result<CellVerdict, Failure> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().read_to_end(&mut bytes);
+    read.map_err(|error| Failure::Broken(format!("cannot read standard input: {error}")))?;
+    let (mut log, mut splitter) = (Vec::new(), LineSplitter::default());
+    splitter.push(&bytes, &mut log);
+    splitter.finish(&mut log);
+    let test = test_of(&log).ok_or_else(|| {
+        Failure::Usage(
+            "standard input holds no guest's report: no start line such as `0 kmt1 5eed pat-msr/bytes*8c1f`".into(),
+        )
+    })?;
+    let observed = Observed { log, end: End::Exit(EXIT_DONE), micros: 0 };
+    let judgement = judge.cell(&test, &observed, None, &facts(machine));
+    Ok(CellVerdict { cell: test, micros: None, judgement })
+}
+
+/// The test that the first start line names.
+fn test_of(log: &[Line]) -> Option<String> {
+    let mut reader = Reader::new(None);
+    log.iter().find_map(|line| match line {
+        Line::Guest(line) => match reader.line(line) {
+            Ok(Some(Item::Begin { test, .. })) => Some(test),
+            _ => None,
+        },
+        Line::Host(_) => None,
+    })
+}
+
+/// What is known of the machine that a log came from: nothing of QEMU TCG; this host, where it was KVM.
+fn facts(machine: Option<Wanted>) -> Facts {
+    let machine = machine.unwrap_or(Wanted::QemuTcg).to_possible_value();
+    host::probe().facts(machine.as_ref().map_or("qemu-tcg", |machine| machine.get_name()))
+}

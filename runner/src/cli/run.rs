@@ -1,0 +1,239 @@
+//! `run`: plans cells, runs them, keeps what was observed, judges it, and says what is not as it should be.
+
+use super::args::{Cli, Format, Run};
+use super::knowledge::Knowledge;
+use super::{Done, Failure};
+use crate::execute::Execution;
+use crate::guests;
+use crate::host;
+use crate::judge::Judge;
+use crate::machine::choose::{Chosen, Wanted, choose};
+use crate::machine::{Limits, Machine};
+use crate::plan::{Cell, Plan};
+use crate::report::{CellVerdict, Cells, Human, Json, Reporter, Tally};
+use crate::results::{self, Header, PlannedCell, Resumed, Writer};
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::HashSet;
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Set by SIGINT, SIGTERM or SIGHUP; the second of them ends the process at once.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Runs a suite, or goes on with a run.
+pub fn run(cli: &Cli, args: &Run) -> Done {
+    let knowledge = Knowledge::load(cli.config.as_deref())?;
+    let (policies, deviations) = knowledge.models(args.judging)?;
+    let started = match &args.resume {
+        None => start(cli, args, &knowledge)?,
+        Some(run) => resume(cli, args, &knowledge, run)?,
+    };
+    let Started { chosen, header, plan, writer, done } = started;
+    policies.governing(&header.facts).map_err(|error| Failure::Broken(error.to_string()))?;
+    say(args.format, &chosen, &header, &writer, &done)?;
+    listen()?;
+    let judge = Judge::new(&policies, &deviations);
+    let session = Session { args, machine: chosen.machine.as_ref(), header: &header, judge };
+    let verdicts = session.cells(writer, &plan, &done)?;
+    session.end(verdicts, &plan)
+}
+
+/// All that is known before the first cell.
+struct Started {
+    chosen: Chosen,
+    header: Header,
+    plan: Plan,
+    writer: Writer,
+    done: HashSet<String>,
+}
+
+fn start(cli: &Cli, args: &Run, knowledge: &Knowledge) -> Result<Started, Failure> {
+    let (suite, plan) = knowledge.plan(&args.cells.suite, &args.cells.filters)?;
+    let chosen = choose(args.machine)?;
+    let host = host::probe();
+    let now = SystemTime::now();
+    let micros = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
+    let header = Header {
+        // Short, because it stands in each report, and another one for each run of a host.
+        run: (micros ^ u64::from(std::process::id()) << 20) & 0xffff_ffff,
+        started: results::utc(now),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        guests: guests::all().map(|guest| (guest.family.to_owned(), guest.digest())).collect(),
+        machine: chosen.machine.name().to_owned(),
+        suite: suite.id,
+        filters: args.cells.filters.clone(),
+        facts: host.facts(chosen.machine.name()),
+        host: host.description(),
+        cells: plan.cells.iter().map(PlannedCell::from).collect(),
+    };
+    let writer = Writer::create(&cli.results, &header)?;
+    Ok(Started { chosen, header, plan, writer, done: HashSet::new() })
+}
+
+fn resume(cli: &Cli, args: &Run, knowledge: &Knowledge, run: &str) -> Result<Started, Failure> {
+    let Resumed { writer, header, done } = Writer::resume(&results::find(&cli.results, run)?)?;
+    let (_, plan) = knowledge.plan(&header.suite, &header.filters)?;
+    let refuse = |what: &str| Err(Failure::Usage(format!("cannot go on with {}: {what}", writer.dir().display())));
+    if !plan.cells.iter().map(PlannedCell::from).eq(header.cells.iter().cloned()) {
+        return refuse("the suite, the tests or the VM configurations have changed since");
+    }
+    if !guests::all().map(|guest| (guest.family.to_owned(), guest.digest())).eq(header.guests.clone()) {
+        return refuse("the guests have changed since");
+    }
+    let wanted = Wanted::from_str(&header.machine, false).ok();
+    if args.machine.is_some() && args.machine != wanted {
+        return refuse(&format!("it was begun on machine {}", header.machine));
+    }
+    let chosen = choose(wanted)?;
+    if host::probe().facts(chosen.machine.name()) != header.facts {
+        return refuse("it was begun on another host, or with another KVM");
+    }
+    Ok(Started { chosen, header, plan, writer, done })
+}
+
+/// What goes before the first cell.
+fn say(
+    format: Format,
+    chosen: &Chosen,
+    header: &Header,
+    writer: &Writer,
+    done: &HashSet<String>,
+) -> Result<(), Failure> {
+    if let Some(reason) = &chosen.fallback {
+        anstream::eprintln!("kvm-memtype: {reason}");
+        anstream::eprintln!(
+            "kvm-memtype: falling back to QEMU TCG, which validates next to nothing: a negative control, no test of KVM"
+        );
+    }
+    if format == Format::Human {
+        let mut out = anstream::stdout().lock();
+        let cells = header.cells.len();
+        writeln!(
+            out,
+            "kvm-memtype {}: {cells} cells of suite {} on machine {}",
+            header.version, header.suite, header.machine
+        )?;
+        for (what, is) in &header.host {
+            writeln!(out, "  {what:<10}{is}")?;
+        }
+        writeln!(out, "  {:<10}{}", "results", writer.dir().display())?;
+        if !done.is_empty() {
+            writeln!(out, "  {:<10}{} of them were done before", "resumed", done.len())?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn listen() -> Result<(), Failure> {
+    let handler = || {
+        if STOP.swap(true, Ordering::SeqCst) {
+            std::process::exit(3);
+        }
+    };
+    ctrlc::set_handler(handler).map_err(|error| Failure::Broken(format!("cannot handle signals: {error}")))
+}
+
+struct Session<'a> {
+    args: &'a Run,
+    machine: &'a dyn Machine,
+    header: &'a Header,
+    judge: Judge<'a>,
+}
+
+impl Session<'_> {
+    /// Runs the cells that are not done, and keeps and prints each at once.
+    fn cells(&self, mut writer: Writer, plan: &Plan, done: &HashSet<String>) -> Result<Verdicts, Failure> {
+        let cells = Cells::new(self.header);
+        let mut verdicts = Verdicts::new(writer.dir().to_owned(), self.args.format);
+        for result in results::Run::read(writer.dir())?.results.iter().filter(|result| done.contains(&result.cell)) {
+            verdicts.take(cells.verdict(&self.judge, result))?;
+        }
+        let todo: Vec<(&Cell, u64)> = plan
+            .cells
+            .iter()
+            .filter(|cell| !done.contains(&cell.id))
+            .filter_map(|cell| cells.run_id(&cell.id).map(|run| (cell, run)))
+            .collect();
+        let limits = Limits { timeout: Duration::from_secs(self.args.timeout.get() as u64), ..Limits::default() };
+        let execution = Execution { machine: self.machine, limits, jobs: self.args.jobs, stop: &STOP };
+        let bar = progress(todo.len() as u64);
+        let started = Instant::now();
+        let each = |_: &Cell, result| -> Result<(), Failure> {
+            writer.append(&result)?;
+            let verdict = cells.verdict(&self.judge, &result);
+            bar.set_message(result.cell);
+            bar.inc(1);
+            bar.suspend(|| verdicts.take(verdict))
+        };
+        execution.cells(&todo, each)?;
+        bar.finish_and_clear();
+        verdicts.wall = started.elapsed();
+        Ok(verdicts)
+    }
+
+    /// Prints the sum and writes the verdicts.
+    fn end(&self, mut verdicts: Verdicts, plan: &Plan) -> Done {
+        let known: HashSet<String> = verdicts.all.iter().map(|verdict| verdict.cell.clone()).collect();
+        for cell in plan.cells.iter().filter(|cell| !known.contains(&cell.id)) {
+            verdicts.take(Cells::not_run(&cell.id))?;
+        }
+        verdicts.reporter.end(&verdicts.tally)?;
+        results::write_verdicts(&verdicts.dir, &verdicts.all)?;
+        let dir = verdicts.dir.display();
+        if self.args.format == Format::Human {
+            let mut out = anstream::stdout().lock();
+            writeln!(
+                out,
+                "{:.1} s; kvm-memtype explain CELL tells more; results in {dir}",
+                verdicts.wall.as_secs_f64()
+            )?;
+        }
+        if STOP.load(Ordering::SeqCst) {
+            let again = format!("interrupted; go on with `kvm-memtype run --resume {dir}`");
+            return Err(Failure::Broken(again));
+        }
+        Ok(verdicts.tally.as_expected())
+    }
+}
+
+/// The verdicts of a run as they come.
+struct Verdicts {
+    dir: std::path::PathBuf,
+    reporter: Box<dyn Reporter>,
+    tally: Tally,
+    all: Vec<CellVerdict>,
+    wall: Duration,
+}
+
+impl Verdicts {
+    fn new(dir: std::path::PathBuf, format: Format) -> Self {
+        Verdicts { dir, reporter: reporter(format), tally: Tally::default(), all: Vec::new(), wall: Duration::ZERO }
+    }
+
+    fn take(&mut self, verdict: CellVerdict) -> Result<(), Failure> {
+        self.tally.add(&verdict);
+        self.reporter.cell(&verdict)?;
+        self.all.push(verdict);
+        Ok(())
+    }
+}
+
+/// Prints to standard output in that format.
+pub fn reporter(format: Format) -> Box<dyn Reporter> {
+    match format {
+        Format::Human => Box::new(Human::new(anstream::stdout())),
+        Format::Json => Box::new(Json(anstream::stdout())),
+    }
+}
+
+/// A heartbeat on standard error, where that is a terminal.
+fn progress(cells: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {pos}/{len} {wide_bar} {elapsed} {msg:40!}");
+    ProgressBar::new(cells).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

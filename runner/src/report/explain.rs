@@ -1,0 +1,95 @@
+//! One cell in full: what was done, seen and expected, by which model and why.
+
+use super::CellVerdict;
+use super::human::{counted, style};
+use crate::judge::Point;
+use crate::machine::Observed;
+use std::io::{self, Write};
+
+/// Points and lines that are shown of each kind where not all are asked for.
+const SAMPLE: usize = 8;
+
+/// What there is to explain.
+#[derive(Debug)]
+pub struct Explained<'a> {
+    /// The cell's verdict.
+    pub cell: &'a CellVerdict,
+    /// Lines of a name and a value that say what it was run on.
+    pub about: Vec<(&'static str, String)>,
+    /// What was observed; nothing if no guest ran.
+    pub observed: Option<&'a Observed>,
+    /// All points.
+    pub points: Vec<Point>,
+}
+
+/// Prints it; `all` of it, or a sample of what is as predicted.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn explain(out: &mut impl Write, explained: &Explained<'_>, all: bool) -> io::Result<()> {
+    let Explained { cell, about, observed, points } = explained;
+    let style = style(cell.judgement.verdict);
+    writeln!(out, "{}  {style}{}{style:#}", cell.cell, cell.judgement.verdict)?;
+    for (name, value) in about.iter().filter(|(_, value)| !value.is_empty()) {
+        writeln!(out, "  {name:<10}{value}")?;
+    }
+    if !cell.judgement.reason.is_empty() {
+        writeln!(out, "  {:<10}{}", "reason", cell.judgement.reason)?;
+    }
+    let most = if all { usize::MAX } else { SAMPLE };
+    let kinds: [(&str, fn(&Point) -> bool); 4] = [
+        ("Not as predicted", |point| point.agrees == Some(false)),
+        ("Not predicted", |point| point.agrees.is_none()),
+        ("As KVM's policy predicts, but not as the architecture", |point| {
+            point.agrees == Some(true) && point.architecture.is_some()
+        }),
+        ("As predicted", |point| point.agrees == Some(true) && point.architecture.is_none()),
+    ];
+    for (title, wanted) in kinds {
+        section(out, title, points.iter().filter(|point| wanted(point)).collect(), most)?;
+    }
+    match observed {
+        None => Ok(()),
+        Some(observed) => log(out, observed, most),
+    }
+}
+
+fn section(out: &mut impl Write, title: &str, points: Vec<&Point>, most: usize) -> io::Result<()> {
+    if points.is_empty() {
+        return Ok(());
+    }
+    let total = points.iter().map(|point| point.count).sum();
+    writeln!(out, "\n{title}: {}", counted(total, "point"))?;
+    for point in points.iter().take(most) {
+        writeln!(out, "  line {:<6}{}", point.line + 1, point.title())?;
+        writeln!(out, "      seen          {}", point.seen)?;
+        writeln!(out, "      expected      {}", point.expected)?;
+        if let Some(by) = &point.by {
+            writeln!(out, "      by            {}: {}: {}", by.policy, by.row, by.rule)?;
+            writeln!(out, "      source        {}", by.source)?;
+        }
+        if let Some(architecture) = &point.architecture {
+            writeln!(out, "      architecture  {architecture}")?;
+        }
+        if let Some(deviation) = &point.deviation {
+            writeln!(out, "      deviation     {deviation}")?;
+        }
+    }
+    rest(out, points.len(), most, "more of these")
+}
+
+fn log(out: &mut impl Write, observed: &Observed, most: usize) -> io::Result<()> {
+    writeln!(out, "\nLog: < is the guest's, > is the VMM's own")?;
+    for (number, line) in (1..).zip(&observed.log).take(most) {
+        writeln!(out, "  {number:>4} {line}")?;
+    }
+    rest(out, observed.log.len(), most, "more lines")?;
+    writeln!(out, "  end: {}", observed.end)
+}
+
+fn rest(out: &mut impl Write, total: usize, most: usize, what: &str) -> io::Result<()> {
+    match total.saturating_sub(most) {
+        0 => Ok(()),
+        left => writeln!(out, "  {left} {what}: --all shows them"),
+    }
+}

@@ -1,0 +1,167 @@
+//! The format `human`: what is not as it should be at once, all else in the sum.
+
+use super::tally::is_expected;
+use super::{CellVerdict, Reporter, Tally};
+use crate::judge::{Point, Verdict};
+use anstyle::{AnsiColor, Style};
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+/// The most points of a cell that are printed; `explain` has all.
+const MOST_POINTS: usize = 3;
+/// The most cells of a group that are named.
+const MOST_NAMES: usize = 4;
+
+/// Prints for people. Colours are for the writer to strip where nobody wants them.
+#[derive(Debug)]
+pub struct Human<W> {
+    out: W,
+    /// Cells by verdict and reason, for the sum.
+    groups: BTreeMap<(Verdict, String), Vec<String>>,
+}
+
+/// The colour of a verdict. The word is always there too.
+pub fn style(verdict: Verdict) -> Style {
+    let colour = match verdict {
+        Verdict::Pass => AnsiColor::Green,
+        Verdict::Fail | Verdict::Crash | Verdict::Timeout | Verdict::Error => AnsiColor::Red,
+        Verdict::Xfail | Verdict::Xpass => AnsiColor::Yellow,
+        Verdict::Skip | Verdict::Inconclusive | Verdict::NotRun => AnsiColor::Cyan,
+    };
+    let style = colour.on_default();
+    if is_expected(verdict) { style } else { style.bold() }
+}
+
+/// A number with its thousands apart.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A count and its noun.
+pub fn counted(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+impl<W: Write> Human<W> {
+    /// Prints to `out`.
+    pub fn new(out: W) -> Self {
+        Human { out, groups: BTreeMap::new() }
+    }
+
+    fn headline(&mut self, cell: &CellVerdict) -> io::Result<()> {
+        let verdict = cell.judgement.verdict;
+        let style = style(verdict);
+        let word = verdict.to_string().to_uppercase();
+        writeln!(self.out, "{style}{word:>12}{style:#}  {}  {}", cell.cell, headline(cell))
+    }
+
+    fn points(&mut self, cell: &CellVerdict) -> io::Result<()> {
+        let bare: Vec<&Point> = cell.judgement.disagreements.iter().filter(|point| point.deviation.is_none()).collect();
+        for point in bare.iter().take(MOST_POINTS) {
+            writeln!(self.out, "{:14}{}", "", point.title())?;
+            writeln!(self.out, "{:16}seen      {}", "", point.seen)?;
+            writeln!(self.out, "{:16}expected  {}", "", point.expected)?;
+            if let Some(by) = &point.by {
+                writeln!(self.out, "{:16}by        {}: {}: {}", "", by.policy, by.row, by.rule)?;
+                writeln!(self.out, "{:16}source    {}", "", by.source)?;
+            }
+        }
+        if bare.len() > MOST_POINTS {
+            writeln!(self.out, "{:14}and {} more kinds of points", "", bare.len() - MOST_POINTS)?;
+        }
+        writeln!(self.out, "{:14}in full: kvm-memtype explain {}", "", cell.cell)
+    }
+
+    fn group(&mut self, verdict: Verdict, title: &str) -> io::Result<()> {
+        let groups = self.groups.iter().filter(|((of, _), _)| *of == verdict);
+        for (at, ((_, reason), cells)) in groups.enumerate() {
+            if at == 0 {
+                writeln!(self.out, "\n{title}")?;
+            }
+            let names = cells.iter().take(MOST_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = if cells.len() > MOST_NAMES { ", ..." } else { "" };
+            writeln!(self.out, "  {reason}")?;
+            writeln!(self.out, "    {}: {names}{more}", counted(cells.len() as u64, "cell"))?;
+        }
+        Ok(())
+    }
+}
+
+/// What came of a cell, in one line.
+fn headline(cell: &CellVerdict) -> String {
+    let judgement = &cell.judgement;
+    let wrong = || format!("{} of {}", grouped(judgement.disagreements_total), counted(judgement.points, "point"));
+    match judgement.verdict {
+        Verdict::Fail => format!("{} not as predicted", wrong()),
+        Verdict::Xfail if judgement.disagreements_total == 0 => judgement.deviations.join(", "),
+        Verdict::Xfail => format!("{}: {}", wrong(), judgement.deviations.join(", ")),
+        _ => judgement.reason.clone(),
+    }
+}
+
+impl<W: Write> Reporter for Human<W> {
+    fn cell(&mut self, cell: &CellVerdict) -> io::Result<()> {
+        let judgement = &cell.judgement;
+        let key = (judgement.verdict, judgement.reason.clone());
+        match judgement.verdict {
+            Verdict::Pass => return Ok(()),
+            Verdict::Skip | Verdict::NotRun => {}
+            Verdict::Xfail => self.headline(cell)?,
+            _ => {
+                self.headline(cell)?;
+                self.points(cell)?;
+            }
+        }
+        self.groups.entry(key).or_default().push(cell.cell.clone());
+        self.out.flush()
+    }
+
+    fn end(&mut self, tally: &Tally) -> io::Result<()> {
+        self.group(Verdict::Xfail, "Known deviations:")?;
+        self.group(Verdict::Inconclusive, "Inconclusive:")?;
+        self.group(Verdict::Skip, "Skipped:")?;
+        self.group(Verdict::NotRun, "Not run:")?;
+        let counts: Vec<String> = tally
+            .verdicts
+            .iter()
+            .map(|(&verdict, &count)| {
+                let style = style(verdict);
+                format!("{style}{} {verdict}{style:#}", grouped(count))
+            })
+            .collect();
+        writeln!(self.out, "\n{}: {}", counted(tally.cells(), "cell"), counts.join(", "))?;
+        let policies: Vec<&str> = tally.policies.iter().map(String::as_str).collect();
+        let points = counted(tally.points, "point");
+        writeln!(self.out, "{points} decided by policy {}", policies.join(", "))?;
+        if tally.departures > 0 {
+            let departures = counted(tally.departures, "point");
+            writeln!(self.out, "{departures} otherwise than the architecture has it (explain shows them)")?;
+        }
+        let said = match (tally.as_expected(), tally.decided()) {
+            (true, _) => "All is as expected.",
+            (false, true) => "Not all is as expected.",
+            (false, false) => "Nothing was decided.",
+        };
+        writeln!(self.out, "{said}")?;
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_stand_apart() {
+        assert_eq!(["0", "999", "1,000", "12,345,678"], [0, 999, 1000, 12_345_678].map(grouped));
+        assert_eq!((counted(1, "cell"), counted(1000, "cell")), ("1 cell".into(), "1,000 cells".into()));
+    }
+}

@@ -1,0 +1,98 @@
+//! The sum of a run.
+
+use super::CellVerdict;
+use crate::judge::Verdict;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The sum of a run's verdicts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Tally {
+    /// Cells by verdict.
+    pub verdicts: BTreeMap<Verdict, u64>,
+    /// Points that were decided.
+    pub points: u64,
+    /// Points that the architecture predicts otherwise, where another policy governs.
+    pub departures: u64,
+    /// The policies that governed.
+    pub policies: BTreeSet<String>,
+    /// Time that the VMs took, in microseconds.
+    pub micros: u64,
+}
+
+impl Tally {
+    /// Counts one more cell.
+    pub fn add(&mut self, cell: &CellVerdict) {
+        *self.verdicts.entry(cell.judgement.verdict).or_default() += 1;
+        self.points += cell.judgement.points;
+        self.departures += cell.judgement.architecture.count;
+        self.policies.extend(cell.judgement.policy.clone());
+        self.micros += cell.micros.unwrap_or(0);
+    }
+
+    /// Cells with that verdict.
+    pub fn count(&self, verdict: Verdict) -> u64 {
+        self.verdicts.get(&verdict).copied().unwrap_or(0)
+    }
+
+    /// All cells.
+    pub fn cells(&self) -> u64 {
+        self.verdicts.values().sum()
+    }
+
+    /// Whether anything was decided at all.
+    pub fn decided(&self) -> bool {
+        self.points > 0
+    }
+
+    /// Whether all is as expected: nothing surprises, and something was decided.
+    pub fn as_expected(&self) -> bool {
+        self.decided() && self.verdicts.keys().all(|&verdict| is_expected(verdict))
+    }
+}
+
+/// Whether a verdict is no surprise. Such a verdict need not be a pass.
+pub fn is_expected(verdict: Verdict) -> bool {
+    match verdict {
+        Verdict::Pass | Verdict::Xfail | Verdict::Skip | Verdict::Inconclusive => true,
+        Verdict::Fail | Verdict::Xpass | Verdict::Error | Verdict::Timeout | Verdict::Crash | Verdict::NotRun => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::Judgement;
+
+    fn tally(verdicts: &[(Verdict, u64)]) -> Tally {
+        let mut tally = Tally::default();
+        for &(verdict, points) in verdicts {
+            let judgement = Judgement { points, ..Judgement::new(verdict, String::new()) };
+            tally.add(&CellVerdict { cell: "a/b".into(), micros: Some(2), judgement });
+        }
+        tally
+    }
+
+    #[test]
+    fn one_surprise_is_enough() {
+        assert!(tally(&[(Verdict::Pass, 3), (Verdict::Xfail, 1), (Verdict::Skip, 0)]).as_expected());
+        for surprise in
+            [Verdict::Fail, Verdict::Xpass, Verdict::Error, Verdict::Timeout, Verdict::Crash, Verdict::NotRun]
+        {
+            assert!(!tally(&[(Verdict::Pass, 3), (surprise, 3)]).as_expected(), "{surprise}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_decided_nothing_is_not_as_expected() {
+        assert!(!tally(&[(Verdict::Skip, 0), (Verdict::Inconclusive, 0)]).as_expected());
+        assert!(!tally(&[]).as_expected());
+    }
+
+    #[test]
+    fn it_adds_up() {
+        let tally = tally(&[(Verdict::Pass, 3), (Verdict::Pass, 4)]);
+        assert_eq!((tally.cells(), tally.points, tally.micros, tally.count(Verdict::Pass)), (2, 7, 4, 2));
+    }
+}

@@ -1,0 +1,73 @@
+//! Verdicts on the cells of a run, from its observations.
+
+use crate::host::facts::Facts;
+use crate::host::vm_facts;
+use crate::judge::{Judge, Judgement, Verdict};
+use crate::plan::vm::VmConfig;
+use crate::results::{CellOutcome, CellResult, Header};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+/// The verdict on a cell: a line of `verdicts.jsonl`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CellVerdict {
+    /// The cell's id.
+    pub cell: String,
+    /// Time that its VM took, in microseconds; none if there was no VM.
+    pub micros: Option<u64>,
+    /// What the judge thinks.
+    pub judgement: Judgement,
+}
+
+/// The cells of a run, as a judge needs them.
+#[derive(Debug)]
+pub struct Cells<'a> {
+    header: &'a Header,
+    /// Position in the plan, by id.
+    positions: HashMap<&'a str, usize>,
+}
+
+impl<'a> Cells<'a> {
+    /// The cells that the header plans.
+    pub fn new(header: &'a Header) -> Self {
+        let positions = header.cells.iter().enumerate().map(|(at, cell)| (cell.id.as_str(), at)).collect();
+        Cells { header, positions }
+    }
+
+    /// The run id that the guest of a cell puts into its report: that of the run and the cell's position in the plan, so that
+    /// a line of another cell of the same run is noticed too.
+    pub fn run_id(&self, cell: &str) -> Option<u64> {
+        self.positions.get(cell).map(|&at| self.header.run.wrapping_add(at as u64))
+    }
+
+    /// What is known of the host and the VM of a cell.
+    pub fn facts(&self, cell: &str) -> Facts {
+        let vm = self.positions.get(cell).map(|&at| &self.header.cells[at].vm);
+        vm_facts(&self.header.facts, vm.unwrap_or(&VmConfig::default()))
+    }
+
+    /// The verdict on what came of a cell.
+    pub fn verdict(&self, judge: &Judge<'_>, result: &CellResult) -> CellVerdict {
+        let (micros, judgement) = match &result.outcome {
+            CellOutcome::Observed(observed) => {
+                let (run, facts) = (self.run_id(&result.cell), self.facts(&result.cell));
+                (Some(observed.micros), judge.cell(test(&result.cell), observed, run, &facts))
+            }
+            CellOutcome::Skip(reason) => (None, Judgement::new(Verdict::Skip, reason.clone())),
+            CellOutcome::Error(reason) => (None, Judgement::new(Verdict::Error, reason.clone())),
+        };
+        CellVerdict { cell: result.cell.clone(), micros, judgement }
+    }
+
+    /// The verdict on a cell that has no result.
+    pub fn not_run(cell: &str) -> CellVerdict {
+        let reason = "the run was interrupted before".to_owned();
+        CellVerdict { cell: cell.to_owned(), micros: None, judgement: Judgement::new(Verdict::NotRun, reason) }
+    }
+}
+
+/// `family/test` of a cell's id.
+pub fn test(cell: &str) -> &str {
+    cell.split_once('@').map_or(cell, |(test, _)| test)
+}

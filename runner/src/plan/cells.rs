@@ -45,7 +45,8 @@ pub struct Cell {
 /// What is to be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The cells, each once, in the order of the suite; in a block of it, by family, test and id of the VM configuration.
+    /// The cells, each once, in the order of the suite; in a block of it, in that of `tests`, then of the VM
+    /// configurations' ids.
     pub cells: Vec<Cell>,
 }
 
@@ -61,9 +62,6 @@ impl Plan {
         vms: &BTreeMap<String, VmConfig>,
         filters: &[String],
     ) -> Result<Plan, ConfigError> {
-        // The linker decides on the order in which a guest lists its tests.
-        let mut tests: Vec<&TestRef> = tests.iter().collect();
-        tests.sort_by_key(|test| (&test.family, &test.name));
         let test_names: Vec<String> = tests.iter().map(|test| format!("{}/{}", test.family, test.name)).collect();
         let vm_ids: Vec<String> = vms.keys().cloned().collect();
         let mut seen = HashSet::new();
@@ -122,7 +120,7 @@ mod tests {
             summary: format!("does {name}"),
             needs: Needs::STEPS,
         };
-        [("pat-msr", "bytes"), ("mtrr-msr", "variable-mask"), ("boot", "hello"), ("mtrr-msr", "reads")].map(test).into()
+        [("boot", "hello"), ("mtrr-msr", "reads"), ("mtrr-msr", "variable-mask"), ("pat-msr", "bytes")].map(test).into()
     }
 
     fn vms() -> BTreeMap<String, VmConfig> {

@@ -12,16 +12,16 @@ pub struct Cpu {
     pub vendor: String,
     /// CPUID leaves 0x80000002-4, the brand string.
     pub model: String,
-    /// MAXPHYADDR in bits, CPUID.80000008H:EAX[7:0]; 36 without that leaf.
+    /// MAXPHYADDR in bits, CPUID.80000008H:EAX bits 7:0; 36 without that leaf.
     pub maxphyaddr: u8,
-    /// Self-snoop as the kernel believes in it: CPUID.1:EDX[27], without the CPUs whose errata make it useless
+    /// Self-snoop as the kernel believes in it: CPUID.1:EDX bit 27, without the CPUs whose errata make it useless
     /// (`arch/x86/kernel/cpu/intel.c`, `check_memory_type_self_snoop_errata`).
     pub self_snoop: bool,
-    /// VMX, CPUID.1:ECX[5].
+    /// VMX, CPUID.1:ECX bit 5.
     pub vmx: bool,
-    /// SVM, CPUID.80000001H:ECX[2].
+    /// SVM, CPUID.80000001H:ECX bit 2.
     pub svm: bool,
-    /// The vendor string of the hypervisor below this host (CPUID leaf 0x40000000), if CPUID.1:ECX[31] says that there is
+    /// The vendor string of the hypervisor below this host (CPUID leaf 0x40000000), if CPUID.1:ECX bit 31 says that there is
     /// one: then KVM runs nested, or in software.
     pub hypervisor: Option<String>,
 }

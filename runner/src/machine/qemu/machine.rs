@@ -4,6 +4,7 @@ use super::Accel;
 use super::command::Guest;
 use super::ending;
 use super::program::{self, Setup};
+use crate::host::cpu::Cpu;
 use crate::machine::{Job, Machine, MachineError, Observed};
 use crate::plan::vm::VmConfig;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ pub struct Qemu {
     path: PathBuf,
     version: String,
     setup: Setup,
+    maxphyaddr: u8,
 }
 
 impl Qemu {
@@ -32,7 +34,11 @@ impl Qemu {
         let path = program::find()?;
         let version = program::version(&path)?;
         let setup = program::setup(accel, &path)?;
-        Ok(Qemu { accel, path, version, setup })
+        let maxphyaddr = match accel {
+            Accel::Kvm => Cpu::probe().maxphyaddr,
+            Accel::Tcg => TCG_MAXPHYADDR,
+        };
+        Ok(Qemu { accel, path, version, setup, maxphyaddr })
     }
 
     /// The program.
@@ -60,6 +66,10 @@ impl Machine for Qemu {
         let missing: Vec<_> = Needs(needs.0 & !OFFERED.0).words().collect();
         if !missing.is_empty() {
             return Some(format!("needs {}: only the embedded VMM (machine kvm) has that", missing.join(", ")));
+        }
+        // TCG has no host whose page tables it could outgrow; it was seen to take all of 36 to 52 bits.
+        if let (Accel::Kvm, Some(bits)) = (self.accel, vm.maxphyaddr.filter(|&bits| bits > self.maxphyaddr)) {
+            return Some(format!("MAXPHYADDR {bits} is more than this host's {}", self.maxphyaddr));
         }
         (!vm.cpuid_mtrr && self.setup.forces_mtrr)
             .then(|| "CPUID.1:EDX.MTRR cannot be hidden: this KVM shows it whatever the VMM sets".to_owned())

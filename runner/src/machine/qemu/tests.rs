@@ -99,14 +99,24 @@ fn the_command_line_reaches_the_guest_and_its_lines_the_log() {
 #[test]
 fn the_guest_sees_the_configured_maxphyaddr() {
     for qemu in [Accel::Kvm, Accel::Tcg].into_iter().filter_map(qemu) {
-        for bits in [36, 39, 52] {
+        let observed = run(qemu, &MAXPHYADDR, &config(None), Limits::default());
+        assert_eq!(observed.end, End::Exit(qemu.maxphyaddr().into()), "{}", qemu.name());
+        for bits in [36, 39, 52].into_iter().filter(|&bits| qemu.lacks(Needs::NONE, &config(Some(bits))).is_none()) {
             let observed = run(qemu, &MAXPHYADDR, &config(Some(bits)), Limits::default());
             assert_eq!(observed.end, End::Exit(bits.into()), "{}", qemu.name());
         }
     }
-    let Some(tcg) = qemu(Accel::Tcg) else { return };
-    let observed = run(tcg, &MAXPHYADDR, &config(None), Limits::default());
-    assert_eq!(observed.end, End::Exit(tcg.maxphyaddr(48).into()));
+}
+
+#[test]
+fn a_maxphyaddr_above_the_hosts_is_lacking_with_kvm_only() {
+    if let Some(kvm) = qemu(Accel::Kvm) {
+        assert_eq!(kvm.lacks(Needs::NONE, &config(Some(kvm.maxphyaddr()))), None);
+        assert!(kvm.lacks(Needs::NONE, &config(Some(kvm.maxphyaddr() + 1))).is_some());
+    }
+    if let Some(tcg) = qemu(Accel::Tcg) {
+        assert_eq!(tcg.lacks(Needs::NONE, &config(Some(52))), None);
+    }
 }
 
 #[test]

@@ -48,9 +48,11 @@ struct MemoryRange {
 /// # Safety
 /// A `T` must be there, and nobody may write to it meanwhile.
 unsafe fn read<T: Copy>(address: u64) -> T {
-    let pointer = NonNull::new(core::ptr::with_exposed_provenance_mut::<T>(address as usize));
-    // SAFETY: as the caller promises; a null pointer was sorted out.
-    unsafe { VolatilePtr::new_read_only(pointer.expect("the loader left a null pointer")) }.read()
+    let Some(pointer) = NonNull::new(core::ptr::with_exposed_provenance_mut::<T>(address as usize)) else {
+        panic!("the loader left a null pointer")
+    };
+    // SAFETY: as the caller promises.
+    unsafe { VolatilePtr::new_read_only(pointer) }.read()
 }
 
 /// Called by [`family!`](crate::family) for the entry: runs the test of `family` that the command line names.

@@ -12,7 +12,7 @@ fn execute(insn: Insn) -> Option<Fault> {
     let line = line.as_ptr();
     // SAFETY: write-backs and flushes change no value in memory. INVD may lose what is dirty, so all caches are written back
     // right before it; under a hypervisor neither reaches the other guests. All may fault here.
-    unsafe {
+    let came = unsafe {
         match insn {
             Insn::Wbinvd => attempt!("wbinvd", options(nostack, preserves_flags)),
             Insn::Invd => attempt!("invd", options(nostack, preserves_flags)),
@@ -21,7 +21,8 @@ fn execute(insn: Insn) -> Option<Fault> {
             Insn::Clflushopt => attempt!("clflushopt [{line}]", line = in(reg) line, options(nostack, preserves_flags)),
             Insn::Clwb => attempt!("clwb [{line}]", line = in(reg) line, options(nostack, preserves_flags)),
         }
-    }
+    };
+    came.fault()
 }
 
 /// The leaf that announces the instruction, and whether it does. WBINVD and INVD came with the 80486 and have no bit.

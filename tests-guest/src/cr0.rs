@@ -1,8 +1,8 @@
 //! CR0 by MOV, LMSW and CLTS, with faults caught.
 
 use crate::attempt;
+use crate::traps::Came;
 use core::arch::asm;
-use wire::outcome::Fault;
 
 /// CR0.PE, PG, MP, EM, TS and WP, SDM Vol. 3A "Control Registers".
 pub const PE: u64 = 1;
@@ -29,21 +29,21 @@ pub fn read() -> u64 {
 /// # Safety
 /// The value must keep PE and PG, unless it is refused.
 #[inline]
-pub unsafe fn try_write(value: u64) -> Option<Fault> {
+pub unsafe fn write(value: u64) -> Came {
     // SAFETY: stays in long mode, as the caller promises; may fault here.
     unsafe { attempt!("mov cr0, {value}", value = in(reg) value, options(nostack, preserves_flags)) }
 }
 
 /// LMSW, which loads PE, MP, EM and TS and cannot clear PE.
 #[inline]
-pub fn try_lmsw(value: u16) -> Option<Fault> {
+pub fn lmsw(value: u16) -> Came {
     // SAFETY: guest code uses no FPU instruction, so MP, EM and TS do not matter; may fault here.
     unsafe { attempt!("lmsw {value:x}", value = in(reg) value, options(nostack, preserves_flags)) }
 }
 
 /// CLTS, which clears TS.
 #[inline]
-pub fn try_clts() -> Option<Fault> {
+pub fn clts() -> Came {
     // SAFETY: as for LMSW.
     unsafe { attempt!("clts", options(nostack, preserves_flags)) }
 }

@@ -39,10 +39,10 @@ impl Drop for Guard {
         for (value, index) in self.msrs.iter().zip(registers()) {
             if let Some(value) = *value {
                 // SAFETY: a memory type that was there before.
-                unsafe { msr::try_wrmsr(index, value) };
+                unsafe { msr::write(index, value) };
             }
         }
         // SAFETY: the value was there before, so it keeps long mode.
-        unsafe { cr0::try_write(self.cr0) };
+        unsafe { cr0::write(self.cr0) };
     }
 }

@@ -28,7 +28,8 @@ impl<R, F: FnOnce() -> R> Job<F, R> {
     /// # Panics
     /// The job has not run.
     pub(crate) fn result(self) -> R {
-        self.result.into_inner().expect("a job was not run")
+        let Some(result) = self.result.into_inner() else { panic!("a job was not run") };
+        result
     }
 }
 

@@ -2,8 +2,7 @@
 
 use crate::doorbell::{Reply, ring};
 use crate::report::Out;
-use crate::{cpu, msr, traps, user};
-use wire::outcome::{After, Outcome};
+use crate::{cpu, msr, sweep, traps, user};
 use wire::register::{Place, Register};
 use wire::step::{MceEvent, Step};
 
@@ -75,14 +74,7 @@ pub fn report(out: &mut Out, bank: u8) {
 /// Writes to a machine-check MSR of the vCPU that boots, reads it back, and reports both.
 pub fn write(out: &mut Out, index: u32, value: u64) {
     assert!((msr::MCG_CAP..=msr::MCG_CTL).contains(&index) || index >= msr::MC0_CTL && index < bank_ctl(32));
-    let before = msr::try_rdmsr(index);
     // SAFETY: machine-check banks and their global registers only.
-    let fault = unsafe { msr::try_wrmsr(index, value) };
-    let expected = if fault.is_none() { Ok(value) } else { before };
-    let after = match msr::try_rdmsr(index) {
-        found if found == expected => After::AsWritten,
-        Ok(found) => After::Value(found),
-        Err(fault) => After::Unreadable(fault.vector),
-    };
-    out.write(Place::msr(index), value, Outcome { fault, after });
+    let outcome = sweep::attempt(value, |value| unsafe { msr::write(index, value) }, || msr::read(index));
+    out.write(Place::msr(index), value, outcome);
 }

@@ -11,7 +11,7 @@ use wire::record::Access;
 fn load(gpa: u64, width: u8) -> Result<u64, Fault> {
     let (mut byte, mut value) = (0u8, 0u64);
     // SAFETY: a load that may fault here; what lies there is bytes to whoever asks.
-    let fault = unsafe {
+    let came = unsafe {
         match width {
             1 => attempt!("mov {v}, byte ptr [{gpa}]", v = inout(reg_byte) byte, gpa = in(reg) gpa, options(nostack)),
             2 => attempt!("mov {v:x}, word ptr [{gpa}]", v = inout(reg) value, gpa = in(reg) gpa, options(nostack)),
@@ -20,7 +20,7 @@ fn load(gpa: u64, width: u8) -> Result<u64, Fault> {
             _ => panic!("an access of a width that no MOV has"),
         }
     };
-    fault.map_or(Ok(if width == 1 { byte.into() } else { value }), Err)
+    came.fault().map_or(Ok(if width == 1 { byte.into() } else { value }), Err)
 }
 
 /// Stores the low `width` bytes of `value` at `gpa`.
@@ -29,7 +29,7 @@ fn load(gpa: u64, width: u8) -> Result<u64, Fault> {
 /// Nothing of the guest may lie there.
 unsafe fn store(gpa: u64, width: u8, value: u64) -> Option<Fault> {
     // SAFETY: as the caller promises; may fault here.
-    unsafe {
+    let came = unsafe {
         match width {
             1 => {
                 attempt!("mov byte ptr [{gpa}], {v}", gpa = in(reg) gpa, v = in(reg_byte) value as u8, options(nostack))
@@ -39,7 +39,8 @@ unsafe fn store(gpa: u64, width: u8, value: u64) -> Option<Fault> {
             8 => attempt!("mov qword ptr [{gpa}], {v}", gpa = in(reg) gpa, v = in(reg) value, options(nostack)),
             _ => panic!("an access of a width that no MOV has"),
         }
-    }
+    };
+    came.fault()
 }
 
 /// The test window, which belongs to tests alone.

@@ -13,7 +13,7 @@ global_asm!(include_str!("asm/traps.s"), AREA_SIZE = const AREA_SIZE, IMAGE = co
 /// Vector of #MC, SDM Vol. 3A "Interrupt 18".
 pub const MACHINE_CHECK: u8 = 18;
 
-/// Runs one instruction that may fault; an expression that is the exception, if one came.
+/// Runs one instruction that may fault; an expression of type [`Came`].
 ///
 /// Takes the instruction and the operands of `asm!`. R11 is taken. An output must have a value before, because a fault
 /// leaves it as it was. The instruction gets an entry in the fix-up table and R11 points to that entry: the handler
@@ -34,15 +34,37 @@ macro_rules! attempt {
             out("r11") came,
             $($operands)*
         );
-        $crate::traps::came(came)
+        $crate::traps::Came::from_r11(came)
     }};
 }
 
-/// What R11 says after an attempted instruction.
-#[inline(always)]
-#[doc(hidden)]
-pub fn came(r11: i64) -> Option<Fault> {
-    (r11 < 0).then_some(Fault { vector: r11 as u8, error: (r11 >> 8) as u32 })
+/// What came of an attempted instruction: R11 after it. Two of the same instruction in the program are equal if their
+/// exceptions are, so that a loop compares one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Came(i64);
+
+impl Came {
+    /// Came of no attempt: no exception.
+    pub const NOTHING: Came = Came(0);
+
+    #[inline(always)]
+    #[doc(hidden)]
+    pub fn from_r11(r11: i64) -> Self {
+        Came(r11)
+    }
+
+    /// Whether the instruction raised no exception.
+    #[inline(always)]
+    pub fn is_nothing(self) -> bool {
+        // The address of a fix-up is positive; the handler sets bit 63.
+        self.0 >= 0
+    }
+
+    /// The exception, if one came.
+    #[inline(always)]
+    pub fn fault(self) -> Option<Fault> {
+        (!self.is_nothing()).then_some(Fault { vector: self.0 as u8, error: (self.0 >> 8) as u32 })
+    }
 }
 
 /// Does `work`, in which a trap with one of the vectors set in `vectors` is recorded and returned from, at any CPL.

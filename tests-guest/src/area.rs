@@ -14,7 +14,7 @@ use wire::record::Trap;
 
 /// Size and alignment of an area in bytes.
 pub const AREA_SIZE: usize = 0x8000;
-/// What the head of the area (a little over a TSS) leaves of the first 8 KiB.
+/// What the head of the area, 1 KiB, leaves of the first 8 KiB.
 const USER_STACK: usize = 0x1c00;
 const TRAP_STACK: usize = 0x2000;
 const MAIN_STACK: usize = 0x4000;

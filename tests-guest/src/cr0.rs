@@ -4,7 +4,7 @@ use crate::attempt;
 use crate::traps::Came;
 use core::arch::asm;
 
-/// CR0.PE, PG, MP, EM, TS and WP, SDM Vol. 3A "Control Registers".
+/// Protected mode; the bits are described in SDM Vol. 3A "Control Registers".
 pub const PE: u64 = 1;
 /// Monitor coprocessor.
 pub const MP: u64 = 1 << 1;

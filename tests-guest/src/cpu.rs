@@ -29,11 +29,12 @@ pub fn cr4() -> u64 {
 /// CR4.MCE: machine checks are exceptions, and not the end.
 pub const CR4_MCE: u64 = 1 << 6;
 
-/// Sets or clears CR4.MCE.
-pub fn set_mce(on: bool) {
+/// Sets or clears CR4.MCE and leaves all else as it is; returns what was written to CR4.
+pub fn set_mce(on: bool) -> u64 {
     let value = if on { cr4() | CR4_MCE } else { cr4() & !CR4_MCE };
     // SAFETY: a bit that every CPU has and that decides about machine checks alone.
     unsafe { asm!("mov cr4, {}", in(reg) value, options(nostack, preserves_flags)) };
+    value
 }
 
 /// Whether `done` came true within about a second, by the time-stamp counter. It only has to be long: a healthy vCPU takes

@@ -3,6 +3,7 @@
 use crate::doorbell::{Reply, ring};
 use crate::report::Out;
 use crate::{cpu, msr, sweep, traps, user};
+use wire::outcome::{After, Outcome};
 use wire::register::{Place, Register};
 use wire::step::{MceEvent, Step};
 
@@ -42,13 +43,15 @@ pub fn event(bank: u8, status: u64, mcg_status: u64) -> MceEvent {
 /// Gives the vCPU that boots `banks` banks with all that every KVM supports, and turns machine checks on.
 pub fn set_up(out: &mut Out, banks: u8) {
     ring(Step::SetupMce { cpu: 0, mcg_cap: CTL_P | SER_P | u64::from(banks) });
-    cpu::set_mce(true);
-    report_cr4(out);
+    switch(out, true);
 }
 
-/// Reports CR4.
-pub fn report_cr4(out: &mut Out) {
-    out.reads(Place::boot(Register::Cr4)).push(Ok(cpu::cr4()));
+/// Sets or clears CR4.MCE of the vCPU that boots, reads CR4 back, and reports both.
+pub fn switch(out: &mut Out, on: bool) {
+    let value = cpu::set_mce(on);
+    let found = cpu::cr4();
+    let after = if found == value { After::AsWritten } else { After::Value(found) };
+    out.write(Place::boot(Register::Cr4), value, Outcome { fault: None, after });
 }
 
 /// Has the VMM inject `event` while the vCPU that boots rings the doorbell at `cpl`; reports a #MC, if one comes, and then

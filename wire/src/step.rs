@@ -23,7 +23,7 @@ pub enum Step {
     ListsMsr { index: u32 },
     /// KVM_SET_CPUID2 with another MAXPHYADDR, on a vCPU that has not run yet.
     SetMaxphyaddr { cpu: u8, bits: u8 },
-    /// KVM_GET_MSRS of all MTRRs and the PAT and CR0 of one vCPU, set on another as a VMM does that restores a snapshot.
+    /// Special registers, all MTRRs and the PAT of one vCPU, set on another as a VMM does that restores a snapshot.
     CopyState { from: u8, to: u8 },
     /// KVM_X86_SETUP_MCE with this MCG_CAP.
     SetupMce { cpu: u8, mcg_cap: u64 },

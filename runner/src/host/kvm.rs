@@ -1,15 +1,15 @@
 //! KVM itself: whether /dev/kvm can be used, and what it says of itself on a scratch VM.
 
+use crate::machine::kvm::sys;
 use kvm_bindings::{
     CpuId, KVM_CAP_DISABLE_QUIRKS2, KVM_CAP_GUEST_MEMFD, KVM_CAP_MCE, KVM_CAP_READONLY_MEM, KVM_CAP_USER_MEMORY2,
-    KVM_CAP_X86_APIC_BUS_CYCLES_NS, KVM_MAX_CPUID_ENTRIES, KVM_REG_SIZE_U64, KVM_REG_X86, KVMIO,
+    KVM_CAP_X86_APIC_BUS_CYCLES_NS, KVM_MAX_CPUID_ENTRIES,
 };
 use kvm_ioctls::{Error, Kvm as Fd, VcpuFd};
 use serde::Serialize;
 use std::ffi::{CStr, c_ulong};
 use std::os::unix::fs::MetadataExt;
 use std::{fmt, fs};
-use vmm_sys_util::ioctl::{_IOC_READ, ioctl_expr, ioctl_with_mut_ref};
 
 /// The API version that all KVMs since Linux 2.6.22 have (`Documentation/virt/kvm/api.rst`, KVM_GET_API_VERSION).
 const API_VERSION: i32 = 12;
@@ -17,9 +17,6 @@ const API_VERSION: i32 = 12;
 const CPUID_MTRR: u32 = 1 << 12;
 /// MAXPHYADDR where CPUID has no leaf 0x80000008 (`arch/x86/kvm/cpuid.c`, `cpuid_query_maxphyaddr`).
 const MAXPHYADDR_WITHOUT_LEAF: u8 = 36;
-
-/// KVM_X86_GET_MCE_CAP_SUPPORTED, `_IOR(KVMIO, 0x9d, __u64)`, which kvm-ioctls lacks.
-const GET_MCE_CAP_SUPPORTED: c_ulong = ioctl_expr(_IOC_READ, KVMIO, 0x9d, size_of::<u64>() as u32);
 
 /// What a KVM that works says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -69,6 +66,31 @@ pub enum KvmTrouble {
     },
 }
 
+impl KvmTrouble {
+    /// What to do about it, where the CPU shows VMX or SVM (`hardware`) and where it does not.
+    pub fn advice(&self, hardware: bool) -> String {
+        match self {
+            KvmTrouble::NoDevice if hardware => "Load the module: modprobe kvm_intel, or kvm_amd.".to_owned(),
+            KvmTrouble::NoDevice => {
+                "The CPU shows neither VMX nor SVM: switch virtualization on in the firmware or, in a VM, \
+                 nesting in the hypervisor; or use the lab."
+                    .to_owned()
+            }
+            KvmTrouble::NoPermission { group: Some(group) } => {
+                format!("Join its group, and log in again: sudo usermod -aG {group} $USER.")
+            }
+            KvmTrouble::NoPermission { group: None } => {
+                "It is root's alone: run as root, or give it a group (chgrp kvm /dev/kvm; chmod g+rw /dev/kvm)."
+                    .to_owned()
+            }
+            KvmTrouble::ApiVersion(_) => {
+                "Whatever it is, it is not the KVM of a kernel since 2.6.22; use another host.".to_owned()
+            }
+            KvmTrouble::Failed { .. } => "See dmesg for its reason.".to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for KvmTrouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -86,15 +108,14 @@ impl Kvm {
     /// # Errors
     /// It cannot be used.
     pub fn probe() -> Result<Kvm, KvmTrouble> {
-        Kvm::probe_at(c"/dev/kvm")
+        Kvm::of(&open()?)
     }
 
-    fn probe_at(path: &CStr) -> Result<Kvm, KvmTrouble> {
-        let fd = Fd::new_with_path(path).map_err(|e| cannot_open(path, e))?;
-        let version = fd.get_api_version();
-        if version != API_VERSION {
-            return Err(KvmTrouble::ApiVersion(version));
-        }
+    /// Tries what an open KVM can do, on a VM that is gone afterwards.
+    ///
+    /// # Errors
+    /// Something that every KVM can do failed.
+    pub fn of(fd: &Fd) -> Result<Kvm, KvmTrouble> {
         let vm = fd.create_vm().map_err(|e| failed("KVM_CREATE_VM", e))?;
         let vcpu = vm.create_vcpu(0).map_err(|e| failed("KVM_CREATE_VCPU", e))?;
         let cpuid = fd.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(|e| failed("KVM_GET_SUPPORTED_CPUID", e))?;
@@ -108,10 +129,26 @@ impl Kvm {
             readonly_memslots: number(KVM_CAP_READONLY_MEM) != 0,
             one_reg: reads_one_reg(&vcpu),
             mce_banks: number(KVM_CAP_MCE),
-            mce_caps: mce_caps(&fd).map_err(|e| failed("KVM_X86_GET_MCE_CAP_SUPPORTED", e))?,
+            mce_caps: sys::mce_cap_supported(fd).map_err(|e| failed("KVM_X86_GET_MCE_CAP_SUPPORTED", e))?,
             maxphyaddr: maxphyaddr(&cpuid),
             cpuid_mtrr_forced: forces_mtrr(&vcpu, cpuid).map_err(|e| failed("hiding MTRR by KVM_SET_CPUID2", e))?,
         })
+    }
+}
+
+/// Opens /dev/kvm.
+///
+/// # Errors
+/// It cannot be opened, or speaks another API.
+pub fn open() -> Result<Fd, KvmTrouble> {
+    open_at(c"/dev/kvm")
+}
+
+fn open_at(path: &CStr) -> Result<Fd, KvmTrouble> {
+    let fd = Fd::new_with_path(path).map_err(|e| cannot_open(path, e))?;
+    match fd.get_api_version() {
+        API_VERSION => Ok(fd),
+        version => Err(KvmTrouble::ApiVersion(version)),
     }
 }
 
@@ -123,7 +160,7 @@ fn cannot_open(path: &CStr, error: Error) -> KvmTrouble {
     }
 }
 
-fn failed(what: &str, error: Error) -> KvmTrouble {
+fn failed(what: &str, error: impl fmt::Display) -> KvmTrouble {
     KvmTrouble::Failed { what: what.to_owned(), error: error.to_string() }
 }
 
@@ -143,19 +180,8 @@ fn group_name(groups: &str, gid: u32) -> Option<String> {
 
 /// Whether KVM_GET_ONE_REG reads IA32_PAT. On x86 it is new, and only trying it tells.
 fn reads_one_reg(vcpu: &VcpuFd) -> bool {
-    /// KVM_X86_REG_TYPE_MSR (`arch/x86/include/uapi/asm/kvm.h`).
-    const TYPE_MSR: u64 = 2 << 32;
-    let id = KVM_REG_X86 | KVM_REG_SIZE_U64 | TYPE_MSR | u64::from(wire::layout::PAT);
+    let id = sys::one_reg_msr(wire::layout::PAT);
     vcpu.get_one_reg(id, &mut [0; 8]).is_ok()
-}
-
-fn mce_caps(fd: &Fd) -> Result<u64, Error> {
-    let mut caps = 0u64;
-    // SAFETY: the ioctl writes one u64 to the pointer, which is that of a u64.
-    match unsafe { ioctl_with_mut_ref(fd, GET_MCE_CAP_SUPPORTED, &mut caps) } {
-        0 => Ok(caps),
-        _ => Err(Error::last()),
-    }
 }
 
 fn maxphyaddr(cpuid: &CpuId) -> u8 {
@@ -181,12 +207,12 @@ mod tests {
 
     #[test]
     fn a_device_that_is_not_there_is_named_so() {
-        assert_eq!(Kvm::probe_at(c"/nowhere/kvm"), Err(KvmTrouble::NoDevice));
+        assert_eq!(open_at(c"/nowhere/kvm").err(), Some(KvmTrouble::NoDevice));
     }
 
     #[test]
     fn a_file_that_is_no_kvm_has_another_version() {
-        assert_eq!(Kvm::probe_at(c"/dev/null"), Err(KvmTrouble::ApiVersion(-1)));
+        assert_eq!(open_at(c"/dev/null").err(), Some(KvmTrouble::ApiVersion(-1)));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::kvm::KvmMachine;
 use super::qemu::{Accel, Qemu};
 use super::{End, Job, Limits, Machine, MachineError};
 use crate::guests;
+use crate::host::cpu::Cpu;
 use crate::plan::vm::VmConfig;
 use std::fmt;
 use wire::layout::EXIT_DONE;
@@ -58,7 +59,11 @@ pub fn choose(wanted: Option<Wanted>) -> Result<Chosen, MachineError> {
 }
 
 fn kvm() -> Result<Box<dyn Machine>, MachineError> {
-    let machine = KvmMachine::open().map_err(|error| MachineError { what: error.to_string(), source: None })?;
+    let cpu = Cpu::probe();
+    let machine = KvmMachine::open().map_err(|trouble| {
+        let advice = trouble.advice(cpu.vmx || cpu.svm);
+        MachineError { what: format!("{trouble}. {advice}"), source: None }
+    })?;
     preflight(&machine)?;
     Ok(Box::new(machine))
 }

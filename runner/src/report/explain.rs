@@ -3,7 +3,7 @@
 use super::CellVerdict;
 use super::human::{counted, style};
 use crate::judge::Point;
-use crate::machine::Observed;
+use crate::machine::{Line, Observed};
 use std::io::{self, Write};
 
 /// Points and lines that are shown of each kind where not all are asked for.
@@ -36,6 +36,11 @@ pub fn explain(out: &mut impl Write, explained: &Explained<'_>, all: bool) -> io
     if !cell.judgement.reason.is_empty() {
         writeln!(out, "  {:<10}{}", "reason", cell.judgement.reason)?;
     }
+    // What a vCPU was like when it was made comes last: it is long, and seldom what somebody looks for.
+    let guest =
+        observed.map_or(0, |observed| observed.log.iter().position(|line| matches!(line, Line::Guest(_))).unwrap_or(0));
+    let mut points: Vec<&Point> = points.iter().collect();
+    points.sort_by_key(|point| point.line < guest);
     let most = if all { usize::MAX } else { SAMPLE };
     let kinds: [(&str, fn(&Point) -> bool); 4] = [
         ("Not as predicted", |point| point.agrees == Some(false)),
@@ -46,7 +51,7 @@ pub fn explain(out: &mut impl Write, explained: &Explained<'_>, all: bool) -> io
         ("As predicted", |point| point.agrees == Some(true) && point.architecture.is_none()),
     ];
     for (title, wanted) in kinds {
-        section(out, title, points.iter().filter(|point| wanted(point)).collect(), most)?;
+        section(out, title, points.iter().copied().filter(|point| wanted(point)).collect(), most)?;
     }
     match observed {
         None => Ok(()),

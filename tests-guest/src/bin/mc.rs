@@ -5,7 +5,7 @@
 
 use guest::doorbell::ring;
 use guest::mce::{self, CTL_P, EN, MCIP, PCC, RIPV, SER_P, UC, VAL};
-use guest::{cpu, msr};
+use guest::msr;
 use wire::needs::Needs;
 use wire::register::Place;
 use wire::step::{MceEvent, Step};
@@ -127,8 +127,7 @@ guest::test!("write", "Writes to the global registers and to each register of a 
 
 guest::test!("mce-off", "A fatal error while CR4.MCE is 0.", MC, |out| {
     mce::set_up(out, 32);
-    cpu::set_mce(false);
-    mce::report_cr4(out);
+    mce::switch(out, false);
     mce::inject(out, 0, mce::event(1, FATAL, MCIP | RIPV));
 });
 

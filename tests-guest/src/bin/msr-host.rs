@@ -215,12 +215,14 @@ guest::test!(
 
 guest::test!(
     "index-list",
-    "Whether KVM_GET_MSR_INDEX_LIST names the MTRRs, the PAT and, as a control, EFER.",
+    "Whether KVM_GET_MSR_INDEX_LIST names the MTRRs, the PAT and, as controls, TSC and EFER.",
     Needs::STEPS,
     |_| {
-        /// IA32_EFER, which every KVM lists.
+        /// IA32_TIME_STAMP_COUNTER, which every KVM lists.
+        const TSC: u32 = 0x10;
+        /// IA32_EFER, which none lists: KVM_GET_SREGS has it.
         const EFER: u32 = 0xc000_0080;
-        for index in registers().chain([MTRR_CAP, EFER]) {
+        for index in registers().chain([MTRR_CAP, TSC, EFER]) {
             ring(Step::ListsMsr { index });
         }
     }

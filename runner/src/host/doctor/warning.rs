@@ -123,7 +123,7 @@ impl fmt::Display for Warning {
         match self {
             Warning::Kvm { trouble, hardware } => {
                 write!(f, "{trouble}: no test can say anything about KVM here, and qemu-tcg is only a negative control. ")?;
-                f.write_str(&kvm_advice(trouble, *hardware))
+                f.write_str(&trouble.advice(*hardware))
             }
             Warning::SoftwarePaging { module } => write!(
                 f,
@@ -181,27 +181,6 @@ impl fmt::Display for Warning {
             ),
             Warning::Qemu { machine, why } => write!(f, "machine {machine} cannot be used: {why}."),
         }
-    }
-}
-
-fn kvm_advice(trouble: &KvmTrouble, hardware: bool) -> String {
-    match trouble {
-        KvmTrouble::NoDevice if hardware => "Load the module: modprobe kvm_intel, or kvm_amd.".to_owned(),
-        KvmTrouble::NoDevice => {
-            "The CPU shows neither VMX nor SVM: switch virtualization on in the firmware or, in a VM, \
-             nesting in the hypervisor; or use the lab."
-                .to_owned()
-        }
-        KvmTrouble::NoPermission { group: Some(group) } => {
-            format!("Join its group, and log in again: sudo usermod -aG {group} $USER.")
-        }
-        KvmTrouble::NoPermission { group: None } => {
-            "It is root's alone: run as root, or give it a group (chgrp kvm /dev/kvm; chmod g+rw /dev/kvm).".to_owned()
-        }
-        KvmTrouble::ApiVersion(_) => {
-            "Whatever it is, it is not the KVM of a kernel since 2.6.22; use another host.".to_owned()
-        }
-        KvmTrouble::Failed { .. } => "See dmesg for its reason.".to_owned(),
     }
 }
 

@@ -11,9 +11,11 @@ mod vm;
 pub use boot::RAM;
 
 use super::{Job, Machine, MachineError, Observed};
+use crate::host;
+use crate::host::kvm::KvmTrouble;
 use crate::plan::vm::VmConfig;
-use kvm_bindings::{CpuId, KVM_CAP_READONLY_MEM, KVM_CAP_USER_MEMORY2, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
-use kvm_ioctls::{Cap, Kvm};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
+use kvm_ioctls::Kvm;
 use std::collections::HashSet;
 use wire::needs::Needs;
 
@@ -24,22 +26,6 @@ const LEAVES_TOPOLOGY: [u32; 2] = [0xb, 0x1f];
 /// CPUID leaf with MAXPHYADDR in EAX bits 7:0.
 const LEAF_ADDRESS_SIZES: u32 = 0x8000_0008;
 const EDX_MTRR: u32 = 1 << 12;
-
-/// Why there is no KVM to use, each with what to do about it.
-#[derive(Debug, thiserror::Error)]
-pub enum NoKvm {
-    /// /dev/kvm does not exist.
-    #[error("/dev/kvm does not exist: load the KVM module of this CPU's vendor, and enable VMX or SVM in the firmware")]
-    Absent,
-    /// /dev/kvm exists, but not for this user.
-    #[error(
-        "no permission to open /dev/kvm: join its group (usually `usermod -aG kvm USER`, then log in again) or run as root"
-    )]
-    Permission,
-    /// Another failure.
-    #[error("cannot use /dev/kvm: {0}")]
-    Other(String),
-}
 
 /// What a call that belongs to the host or the harness failed at.
 pub(crate) trait Failed<T> {
@@ -60,42 +46,29 @@ pub struct KvmMachine {
     cpuid: CpuId,
     /// KVM_GET_MSR_INDEX_LIST, asked once.
     listed_msrs: HashSet<u32>,
-    /// Whether a vCPU takes KVM_GET_ONE_REG for an MSR.
-    one_reg: bool,
+    /// What this KVM can do.
+    can: host::kvm::Kvm,
 }
 
 impl KvmMachine {
-    /// Opens /dev/kvm.
+    /// Opens /dev/kvm and finds out what it can do.
     ///
     /// # Errors
-    /// There is none, it may not be opened, or it speaks another API than version 12.
-    pub fn open() -> Result<Self, NoKvm> {
-        let kvm = Kvm::new().map_err(|error| match error.errno() {
-            libc::ENOENT | libc::ENODEV | libc::ENXIO => NoKvm::Absent,
-            libc::EACCES | libc::EPERM => NoKvm::Permission,
-            _ => NoKvm::Other(error.to_string()),
-        })?;
-        match kvm.get_api_version() {
-            12 => {}
-            version => return Err(NoKvm::Other(format!("its API version is {version}, not 12"))),
-        }
-        deadline::install().map_err(|e| NoKvm::Other(format!("cannot install a signal handler: {e}")))?;
-        let other = |what: &str, e: kvm_ioctls::Error| NoKvm::Other(format!("{what}: {e}"));
-        let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(|e| other("KVM_GET_SUPPORTED_CPUID", e))?;
-        let listed = kvm.get_msr_index_list().map_err(|e| other("KVM_GET_MSR_INDEX_LIST", e))?;
-        let one_reg = takes_one_reg(&kvm).map_err(|e| other("a first vCPU", e))?;
-        Ok(KvmMachine { cpuid, listed_msrs: listed.as_slice().iter().copied().collect(), one_reg, kvm })
+    /// It cannot be used.
+    pub fn open() -> Result<Self, KvmTrouble> {
+        let kvm = host::kvm::open()?;
+        let can = host::kvm::Kvm::of(&kvm)?;
+        let failed = |what: &str, error: String| KvmTrouble::Failed { what: what.to_owned(), error };
+        deadline::install().map_err(|e| failed("sigaction", e.to_string()))?;
+        let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
+        let cpuid = cpuid.map_err(|e| failed("KVM_GET_SUPPORTED_CPUID", e.to_string()))?;
+        let listed = kvm.get_msr_index_list().map_err(|e| failed("KVM_GET_MSR_INDEX_LIST", e.to_string()))?;
+        Ok(KvmMachine { cpuid, listed_msrs: listed.as_slice().iter().copied().collect(), can, kvm })
     }
 
     /// The KVM behind it.
     pub fn kvm(&self) -> &Kvm {
         &self.kvm
-    }
-
-    /// MAXPHYADDR of this host as KVM shows it to guests, in bits.
-    pub fn maxphyaddr(&self) -> u8 {
-        let leaf = self.cpuid.as_slice().iter().find(|entry| entry.function == LEAF_ADDRESS_SIZES);
-        leaf.map_or(36, |entry| entry.eax as u8)
     }
 
     /// KVM_GET_SUPPORTED_CPUID with what the VM's configuration and the vCPU's index change in it.
@@ -126,32 +99,28 @@ fn adapt(entry: &mut kvm_cpuid_entry2, vm: &VmConfig, index: u8) {
     }
 }
 
-/// Tries KVM_GET_ONE_REG of IA32_PAT on a vCPU made for it: no capability says whether x86 has it.
-fn takes_one_reg(kvm: &Kvm) -> Result<bool, kvm_ioctls::Error> {
-    let vcpu = kvm.create_vm()?.create_vcpu(0)?;
-    Ok(vcpu.get_one_reg(sys::one_reg_msr(wire::layout::PAT), &mut [0; 8]).is_ok())
-}
-
 impl Machine for KvmMachine {
     fn name(&self) -> &'static str {
         "kvm"
     }
 
     fn lacks(&self, needs: Needs, vm: &VmConfig) -> Option<String> {
-        let has = |cap| self.kvm.check_extension_raw(cap) > 0;
         let most = self.kvm.get_max_vcpus();
-        let host_bits = self.maxphyaddr();
+        let host::kvm::Kvm { maxphyaddr, one_reg, mce_banks, readonly_memslots, memslots_v2, .. } = self.can;
+        let missing = |need, there: bool| needs.has(need) && !there;
         if usize::from(needs.cpu_count()) > most {
             Some(format!("it needs {} vCPUs, this KVM has {most}", needs.cpu_count()))
-        } else if let Some(bits) = vm.maxphyaddr.filter(|&bits| bits > host_bits) {
-            Some(format!("MAXPHYADDR {bits} is more than this host's {host_bits}"))
-        } else if needs.has(Needs::ONE_REG) && !self.one_reg {
+        } else if let Some(bits) = vm.maxphyaddr.filter(|&bits| bits > maxphyaddr) {
+            Some(format!("MAXPHYADDR {bits} is more than this host's {maxphyaddr}"))
+        } else if !vm.cpuid_mtrr && self.can.cpuid_mtrr_forced {
+            Some("CPUID.1:EDX.MTRR cannot be hidden: this KVM shows it whatever the VMM sets".to_owned())
+        } else if missing(Needs::ONE_REG, one_reg) {
             Some("this KVM has no KVM_GET_ONE_REG for MSRs (Linux 6.18 brought it)".to_owned())
-        } else if needs.has(Needs::MCE) && !has(Cap::Mce as _) {
+        } else if missing(Needs::MCE, mce_banks > 0) {
             Some("this KVM has no KVM_CAP_MCE".to_owned())
-        } else if needs.has(Needs::READONLY_SLOTS) && !has(KVM_CAP_READONLY_MEM.into()) {
+        } else if missing(Needs::READONLY_SLOTS, readonly_memslots) {
             Some("this KVM has no KVM_CAP_READONLY_MEM".to_owned())
-        } else if needs.has(Needs::SLOTS_V2) && !has(KVM_CAP_USER_MEMORY2.into()) {
+        } else if missing(Needs::SLOTS_V2, memslots_v2) {
             Some("this KVM has no KVM_SET_USER_MEMORY_REGION2 (Linux 6.8 brought it)".to_owned())
         } else {
             None

@@ -132,23 +132,30 @@ impl Vm<'_> {
         }
     }
 
-    /// Saves what decides memory types on one vCPU and restores it on another, in the order of QEMU: CR0 with the other
-    /// special registers, then the MSRs.
+    /// Saves one vCPU's special registers and [`state_msrs`] and restores them on another, in the order of QEMU: special
+    /// registers, then MSRs. What says which vCPU it is (the APIC base with its BSP bit) stays.
     fn copy_state(&self, caller: Caller<'_>, from: u8, to: u8) -> Reply {
         let mut saved = None;
         let read = self.on(caller, from, |vcpu| match (vcpu.get_sregs(), read_state(vcpu)) {
             (Ok(sregs), Ok(msrs)) => {
-                saved = Some((sregs.cr0, msrs));
+                saved = Some((sregs, msrs));
                 (Status::Done, 0)
             }
             (Err(error), _) => reply(Err(error)),
             (_, Err(error)) => io_reply(Err(error)),
         });
-        let Some((cr0, msrs)) = saved else { return read };
-        self.on(caller, to, |vcpu| match (set_cr0(vcpu, cr0), vcpu.set_msrs(&msrs)) {
-            (Ok(()), Ok(n)) if n == msrs.as_slice().len() => (Status::Done, 0),
-            (Ok(()), Ok(_)) => (Status::Refused, 0),
-            (Err(error), _) | (_, Err(error)) => reply(Err(error)),
+        let Some((mut sregs, msrs)) = saved else { return read };
+        self.on(caller, to, |vcpu| {
+            let restored = vcpu.get_sregs().and_then(|own| {
+                sregs.apic_base = own.apic_base;
+                vcpu.set_sregs(&sregs)?;
+                vcpu.set_msrs(&msrs)
+            });
+            match restored {
+                Ok(n) if n == msrs.as_slice().len() => (Status::Done, 0),
+                Ok(_) => (Status::Refused, 0),
+                Err(error) => reply(Err(error)),
+            }
         })
     }
 }

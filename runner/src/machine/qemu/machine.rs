@@ -1,7 +1,7 @@
 //! QEMU behind the interface that all machines have.
 
 use super::Accel;
-use super::command::Guest;
+use super::command::{Guest, TCG_MAXPHYADDR};
 use super::ending;
 use super::program::{self, Setup};
 use crate::host::cpu::Cpu;

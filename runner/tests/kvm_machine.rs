@@ -2,8 +2,9 @@
 
 mod common;
 
-use common::{default_vm, elf, job, kvm};
+use common::{elf, job, kvm};
 use kvm_memtype::machine::{End, Line, Machine, Observed};
+use kvm_memtype::plan::vm::VmConfig;
 use wire::host::HostRecord;
 use wire::needs::Needs;
 use wire::register::Register;
@@ -11,7 +12,7 @@ use wire::step::{SlotApi, Status, Step};
 
 fn run(test: &str, code: &[u8]) -> Option<Observed> {
     let machine = kvm(test)?;
-    let (vm, elf) = (default_vm(), elf(code));
+    let (vm, elf) = (VmConfig::default(), elf(code));
     Some(machine.run(&job(&elf, &vm)).expect("the host runs the guest"))
 }
 
@@ -63,7 +64,7 @@ fn a_guest_that_halts_is_not_waited_for() {
 fn a_guest_that_halts_with_an_apic_runs_out_of_time() {
     let test = "a_guest_that_halts_with_an_apic_runs_out_of_time";
     let Some(machine) = kvm(test) else { return };
-    let (vm, elf) = (default_vm(), elf(b"\xf4"));
+    let (vm, elf) = (VmConfig::default(), elf(b"\xf4"));
     let job = kvm_memtype::machine::Job { needs: Needs::APIC.and(Needs::cpus(2)), ..job(&elf, &vm) };
     let observed = machine.run(&job).expect("the host runs the guest");
     assert!(matches!(observed.end, End::Timeout { .. }), "{:?}", observed.end);
@@ -109,7 +110,7 @@ fn a_step_is_done_recorded_and_answered() {
     code.resize(64, 0x90);
     code.extend(step.words().iter().flat_map(|word| word.to_le_bytes()));
     code.extend([0; 16]);
-    let (vm, elf) = (default_vm(), elf(&code));
+    let (vm, elf) = (VmConfig::default(), elf(&code));
     let observed = machine.run(&job(&elf, &vm)).expect("the host runs the guest");
     assert_eq!(observed.end, End::Exit(Status::Done.word() as u32));
     let record = HostRecord::Step { step, status: Status::Done, value: 0x0007_0406_0007_0406 };
@@ -129,7 +130,7 @@ fn a_slot_outside_the_window_is_refused() {
         code.resize(64, 0x90);
         code.extend(step.words().iter().flat_map(|word| word.to_le_bytes()));
         code.extend([0; 16]);
-        let (vm, elf) = (default_vm(), elf(&code));
+        let (vm, elf) = (VmConfig::default(), elf(&code));
         let observed = machine.run(&job(&elf, &vm)).expect("the host runs the guest");
         let record = HostRecord::Step { step, status: Status::Invalid, value: 0 };
         assert_eq!(observed.log.last(), Some(&Line::Host(record)));

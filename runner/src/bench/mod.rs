@@ -1,88 +1,99 @@
-//! `kvm-memtype bench`: what a VM costs against the bare ioctls, cells per second, and sizes.
+//! `kvm-memtype bench`: what a VM costs against the bare ioctls, and cells a second.
 
 mod bare;
+mod spread;
 
+pub use spread::Spread;
+
+use crate::execute::Execution;
 use crate::guests;
-use crate::machine::kvm::KvmMachine;
-use crate::machine::{Job, Limits, Machine, MachineError};
+use crate::machine::kvm::{Failed, KvmMachine};
+use crate::machine::{Job, Limits, Machine, MachineError, smallest};
+use crate::plan::Plan;
 use crate::plan::vm::VmConfig;
+use crate::results::CellOutcome;
 use bare::Bare;
-use std::fmt;
-use std::time::{Duration, Instant};
+use std::num::NonZeroUsize;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 use wire::needs::Needs;
 
-/// Rounds of one bare VM and one VM of the embedded VMM each, so that a busy host slows both.
-const ROUNDS: usize = 400;
+/// mov eax, EXIT_DONE; out EXIT_PORT, eax; hlt
+const EXITS: [u8; 8] = [0xb8, 0x10, 0, 0, 0, 0xe7, 0xf4, 0xf4];
 
-/// Median and spread of a series.
-#[derive(Debug, Clone, Copy)]
-pub struct Series {
-    median: Duration,
-    /// Quartiles.
-    low: Duration,
-    high: Duration,
-}
-
-impl Series {
-    fn of(mut times: Vec<Duration>) -> Self {
-        times.sort();
-        let at = |quarter| times[(times.len() - 1) * quarter / 4];
-        Series { median: at(2), low: at(1), high: at(3) }
-    }
-}
-
-impl fmt::Display for Series {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let micros = |time: Duration| time.as_secs_f64() * 1e6;
-        write!(f, "{:.0} us (quartiles {:.0} to {:.0})", micros(self.median), micros(self.low), micros(self.high))
-    }
-}
-
-/// What was measured of VMs.
+/// A guest in a bare loop and in the embedded VMM.
 #[derive(Debug)]
-pub struct Vms {
-    /// The bare ioctls.
-    pub bare: Series,
-    /// The embedded VMM.
-    pub full: Series,
-    /// Ratio of each round; its median, in per cent.
-    ratios: [f64; 3],
+pub struct VmCost {
+    /// What the guest does.
+    pub guest: &'static str,
+    /// The bare ioctls, in microseconds a VM.
+    pub bare: Spread,
+    /// The embedded VMM, in microseconds a VM.
+    pub full: Spread,
+    /// The second by the first, round by round.
+    pub ratio: Spread,
 }
 
-impl fmt::Display for Vms {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [low, median, high] = self.ratios;
-        writeln!(f, "  bare loop of the same ioctls  {}", self.bare)?;
-        writeln!(f, "  embedded VMM                  {}", self.full)?;
-        write!(f, "  ratio                         {median:.2} (quartiles {low:.2} to {high:.2})")
-    }
-}
-
-/// Measures VMs that run the smallest guest, on one core, `ROUNDS` times.
+/// Measures VMs on one core: one that exits at its second instruction, which leaves nothing but the VMM, and one that
+/// reports as tests do. Bare and full take turns, so that a busy host slows both.
 ///
 /// # Errors
 /// A VM could not be made or run.
-pub fn vms(machine: &KvmMachine) -> Result<Vms, MachineError> {
-    let guest = guests::find("boot").ok_or_else(|| MachineError { what: "no boot guest".into(), source: None })?;
+pub fn vms(machine: &KvmMachine) -> Result<[VmCost; 2], MachineError> {
+    let boot = guests::find("boot").ok_or("it is not embedded").failed("cannot find the boot guest")?;
+    Ok([
+        vm_cost(machine, "a guest that exits at once", &smallest::elf(&EXITS), 500)?,
+        vm_cost(machine, "boot/hello, which reports", boot.elf, 100)?,
+    ])
+}
+
+fn vm_cost(machine: &KvmMachine, guest: &'static str, elf: &[u8], rounds: usize) -> Result<VmCost, MachineError> {
     let (run, test) = (1, "hello");
-    let yardstick = Bare::new(machine, guest.elf, &format!("run={run:x} test={test}"))?;
+    let yardstick = Bare::new(machine, elf, &format!("run={run:x} test={test}"))?;
     let vm = VmConfig::default();
-    let job = Job { elf: guest.elf, run, test, needs: Needs::NONE, vm: &vm, limits: Limits::default() };
+    let job = Job { elf, run, test, needs: Needs::NONE, vm: &vm, limits: Limits::default() };
     let (mut bare, mut full) = (Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
+    // The first rounds fill caches.
+    for round in 0..rounds + rounds / 10 {
         let start = Instant::now();
         yardstick.run(machine)?;
         let middle = Instant::now();
         machine.run(&job)?;
-        // The first rounds fill caches.
-        if round >= ROUNDS / 10 {
-            bare.push(middle - start);
-            full.push(middle.elapsed());
+        if round >= rounds / 10 {
+            bare.push((middle - start).as_secs_f64() * 1e6);
+            full.push(middle.elapsed().as_secs_f64() * 1e6);
         }
     }
-    let mut ratios: Vec<f64> =
-        bare.iter().zip(&full).map(|(bare, full)| full.as_secs_f64() / bare.as_secs_f64()).collect();
-    ratios.sort_by(f64::total_cmp);
-    let at = |quarter| ratios[(ratios.len() - 1) * quarter / 4];
-    Ok(Vms { bare: Series::of(bare), full: Series::of(full), ratios: [at(1), at(2), at(3)] })
+    let ratio = bare.iter().zip(&full).map(|(bare, full)| full / bare).collect();
+    Ok(VmCost { guest, bare: Spread::of(bare), full: Spread::of(full), ratio: Spread::of(ratio) })
+}
+
+/// What a plan took.
+#[derive(Debug)]
+pub struct PlanCost {
+    /// Cells that ran; skips cost nothing and are not counted.
+    pub cells: usize,
+    /// Wall-clock time in seconds.
+    pub seconds: f64,
+}
+
+/// Runs a plan's cells without keeping or judging what comes of them.
+///
+/// # Errors
+/// A cell's VM could not be run.
+pub fn plan(machine: &KvmMachine, plan: &Plan, jobs: NonZeroUsize) -> Result<PlanCost, MachineError> {
+    let stop = AtomicBool::new(false);
+    let execution = Execution { machine, limits: Limits::default(), jobs, stop: &stop };
+    let cells: Vec<_> = plan.cells.iter().zip(1..).collect();
+    let mut ran = 0;
+    let start = Instant::now();
+    execution.cells(&cells, |cell, result| match result.outcome {
+        CellOutcome::Observed(_) => {
+            ran += 1;
+            Ok(())
+        }
+        CellOutcome::Skip(_) => Ok(()),
+        CellOutcome::Error(what) => Err(what).failed(&format!("cannot run cell {}", cell.id)),
+    })?;
+    Ok(PlanCost { cells: ran, seconds: start.elapsed().as_secs_f64() })
 }

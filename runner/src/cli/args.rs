@@ -36,7 +36,7 @@ Filters:
   A filter is a cell's id, a pattern with `*`, or a part of ids; several are a union.
     kvm-memtype run pat-msr               every cell whose id has `pat-msr` in it
     kvm-memtype run 'mtrr-msr/*@maxphyaddr-*'
-    kvm-memtype run cr0-cache/clwb-cpl0   exactly that cell
+    kvm-memtype run cr0-cache/clwb        exactly that cell
 
 Exit codes:
   0 all is as expected, 1 something is not, 2 wrong usage, 3 the host or the harness is broken";

@@ -43,7 +43,7 @@ pub fn main(cli: &Cli) -> ExitCode {
         Verb::Report(args) => report::report(cli, args),
         Verb::Explain(args) => explain::explain(cli, args),
         Verb::Judge(args) => judge::judge(cli, args),
-        Verb::Bench => bench::bench(),
+        Verb::Bench => bench::bench(cli),
         Verb::Extract(args) => files::extract(args),
         Verb::Completions { shell } => files::completions(*shell),
         Verb::Man { dir } => files::man(dir),

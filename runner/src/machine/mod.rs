@@ -7,6 +7,7 @@ mod end;
 pub mod kvm;
 pub mod lines;
 pub mod qemu;
+pub mod smallest;
 
 use crate::plan::vm::VmConfig;
 use serde::{Deserialize, Serialize};

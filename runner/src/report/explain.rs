@@ -9,6 +9,9 @@ use std::io::{self, Write};
 /// Points and lines that are shown of each kind where not all are asked for.
 const SAMPLE: usize = 8;
 
+/// Which points a section shows.
+type Wanted = fn(&Point) -> bool;
+
 /// What there is to explain.
 #[derive(Debug)]
 pub struct Explained<'a> {
@@ -42,7 +45,7 @@ pub fn explain(out: &mut impl Write, explained: &Explained<'_>, all: bool) -> io
     let mut points: Vec<&Point> = points.iter().collect();
     points.sort_by_key(|point| point.line < guest);
     let most = if all { usize::MAX } else { SAMPLE };
-    let kinds: [(&str, fn(&Point) -> bool); 4] = [
+    let kinds: [(&str, Wanted); 4] = [
         ("Not as predicted", |point| point.agrees == Some(false)),
         ("Not predicted", |point| point.agrees.is_none()),
         ("As KVM's policy predicts, but not as the architecture", |point| {
@@ -55,7 +58,7 @@ pub fn explain(out: &mut impl Write, explained: &Explained<'_>, all: bool) -> io
     }
     match observed {
         None => Ok(()),
-        Some(observed) => log(out, observed, most),
+        Some(observed) => log(out, observed, if all { 0 } else { guest }, most),
     }
 }
 
@@ -83,12 +86,13 @@ fn section(out: &mut impl Write, title: &str, points: Vec<&Point>, most: usize) 
     rest(out, points.len(), most, "more of these")
 }
 
-fn log(out: &mut impl Write, observed: &Observed, most: usize) -> io::Result<()> {
+/// The log from line number `first`, counted from 0.
+fn log(out: &mut impl Write, observed: &Observed, first: usize, most: usize) -> io::Result<()> {
     writeln!(out, "\nLog: < is the guest's, > is the VMM's own")?;
-    for (number, line) in (1..).zip(&observed.log).take(most) {
+    for (number, line) in (1..).zip(&observed.log).skip(first).take(most) {
         writeln!(out, "  {number:>4} {line}")?;
     }
-    rest(out, observed.log.len(), most, "more lines")?;
+    rest(out, observed.log.len(), most, "other lines")?;
     writeln!(out, "  end: {}", observed.end)
 }
 

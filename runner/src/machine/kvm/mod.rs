@@ -38,6 +38,16 @@ impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> Failed<T> for Result<
     }
 }
 
+/// A KVM that is wrong on purpose: RDMSR of one MSR gives the guest this value, whatever the MSR holds. Done by
+/// KVM_X86_SET_MSR_FILTER, so the guest cannot know.
+#[derive(Debug, Clone, Copy)]
+pub struct Lie {
+    /// The MSR.
+    pub index: u32,
+    /// What RDMSR of it gives.
+    pub value: u64,
+}
+
 /// The machine `kvm`.
 #[derive(Debug)]
 pub struct KvmMachine {
@@ -48,6 +58,8 @@ pub struct KvmMachine {
     listed_msrs: HashSet<u32>,
     /// What this KVM can do.
     can: host::kvm::Kvm,
+    /// A planted fault.
+    lie: Option<Lie>,
 }
 
 impl KvmMachine {
@@ -63,7 +75,12 @@ impl KvmMachine {
         let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
         let cpuid = cpuid.map_err(|e| failed("KVM_GET_SUPPORTED_CPUID", e.to_string()))?;
         let listed = kvm.get_msr_index_list().map_err(|e| failed("KVM_GET_MSR_INDEX_LIST", e.to_string()))?;
-        Ok(KvmMachine { cpuid, listed_msrs: listed.as_slice().iter().copied().collect(), can, kvm })
+        Ok(KvmMachine { cpuid, listed_msrs: listed.as_slice().iter().copied().collect(), can, lie: None, kvm })
+    }
+
+    /// Plants a fault: guests of this machine see a KVM that lies. For tests of the suite itself; no command line reaches it.
+    pub fn lying(self, lie: Lie) -> Self {
+        KvmMachine { lie: Some(lie), ..self }
     }
 
     /// The KVM behind it.

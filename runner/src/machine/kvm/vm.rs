@@ -4,10 +4,12 @@ use super::deadline::Deadline;
 use super::log::{Full, Log};
 use super::slots::Slots;
 use super::steps::{Then, read_state};
-use super::{Failed, KvmMachine, boot, sys};
+use super::{Failed, KvmMachine, Lie, boot, sys};
 use crate::machine::{End, Job, MachineError, Observed};
-use kvm_bindings::kvm_userspace_memory_region;
-use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
+use kvm_bindings::{
+    KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER, kvm_enable_cap, kvm_userspace_memory_region,
+};
+use kvm_ioctls::{MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VcpuExit, VcpuFd, VmFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Scope;
@@ -79,6 +81,9 @@ impl<'a> Vm<'a> {
             // for a TSS (Documentation/virt/kvm/api.rst, KVM_SET_TSS_ADDR).
             fd.set_tss_address(TSS_PAGES).failed("cannot place the TSS for real mode (KVM_SET_TSS_ADDR)")?;
             fd.create_irq_chip().failed("cannot make the interrupt controllers (KVM_CREATE_IRQCHIP)")?;
+        }
+        if let Some(lie) = machine.lie {
+            plant(&fd, lie).failed("cannot plant a lie (KVM_X86_SET_MSR_FILTER)")?;
         }
         let ram: GuestMemoryMmap =
             GuestMemoryMmap::from_ranges(&[(GuestAddress(0), boot::RAM)]).failed("cannot map the guest's RAM")?;
@@ -196,6 +201,10 @@ impl<'a> Vm<'a> {
                 self.note(HostRecord::MmioWrite { cpu, width: bytes.len() as u8, gpa, value: number(bytes) });
                 Left::GoOn
             }
+            Ok(VcpuExit::X86Rdmsr(exit)) if self.machine.lie.is_some_and(|lie| lie.index == exit.index) => {
+                *exit.data = self.machine.lie.map_or(0, |lie| lie.value);
+                Left::GoOn
+            }
             Ok(VcpuExit::Intr) => Left::GoOn,
             Ok(VcpuExit::Hlt) => Left::Halted,
             Ok(VcpuExit::Shutdown) => Left::End(End::Shutdown),
@@ -236,6 +245,14 @@ enum Left {
     Start(u8),
     Halted,
     End(End),
+}
+
+/// Has RDMSR of the lie's MSR leave the VM, so that the VMM answers.
+fn plant(vm: &VmFd, lie: Lie) -> Result<(), kvm_ioctls::Error> {
+    let to_user = u64::from(KVM_MSR_EXIT_REASON_FILTER);
+    vm.enable_cap(&kvm_enable_cap { cap: KVM_CAP_X86_USER_SPACE_MSR, args: [to_user, 0, 0, 0], ..Default::default() })?;
+    let denied = MsrFilterRange { flags: MsrFilterRangeFlags::READ, base: lie.index, msr_count: 1, bitmap: &[0] };
+    vm.set_msr_filter(MsrFilterDefaultAction::ALLOW, &[denied])
 }
 
 /// Records the registers of a vCPU that nothing has touched.

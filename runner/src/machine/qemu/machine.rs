@@ -55,6 +55,11 @@ impl Qemu {
     pub fn cpu_model(&self) -> &'static str {
         self.setup.platform.cpu
     }
+
+    /// MAXPHYADDR of a VM whose configuration sets none, in bits: with KVM the host's.
+    pub fn maxphyaddr(&self) -> u8 {
+        self.maxphyaddr
+    }
 }
 
 impl Machine for Qemu {

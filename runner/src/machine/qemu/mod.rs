@@ -9,7 +9,6 @@ mod machine;
 mod memfd;
 mod process;
 mod program;
-mod smallest;
 #[cfg(test)]
 mod tests;
 

@@ -5,7 +5,7 @@ use super::command::{Guest, Platform, arguments};
 use super::ending;
 use super::memfd;
 use super::process::{self, Ended};
-use super::smallest::{self, MTRR_BIT, SHOWS_MTRR, SHOWS_NO_MTRR};
+use crate::machine::smallest;
 use crate::machine::{End, Limits, MachineError};
 use crate::plan::vm::VmConfig;
 use std::env;
@@ -13,6 +13,21 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// CPUID.1:EDX.MTRR as a guest sees it, written to the exit port: [`SHOWS_NO_MTRR`] or [`SHOWS_MTRR`].
+const MTRR_BIT: [u8; 19] = [
+    0xb8, 1, 0, 0, 0, // mov eax, 1
+    0x0f, 0xa2, // cpuid
+    0xc1, 0xea, 12, // shr edx, 12
+    0x83, 0xe2, 1, // and edx, 1
+    0x8d, 0x42, 0x20, // lea eax, [edx + 0x20]
+    0xe7, 0xf4, // out 0xf4, eax
+    0xf4, // hlt
+];
+/// Exit value of a guest that sees no MTRR.
+const SHOWS_NO_MTRR: u32 = 0x20;
+/// Exit value of a guest that sees MTRR.
+const SHOWS_MTRR: u32 = 0x21;
 
 /// Environment variable that names the program to use.
 pub const VARIABLE: &str = "KVM_MEMTYPE_QEMU";

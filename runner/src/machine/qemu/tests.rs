@@ -1,7 +1,7 @@
 //! Real guests of a few bytes in a real QEMU: every way in which a guest can end.
 
-use super::smallest::elf;
 use super::{Accel, Qemu, program};
+use crate::machine::smallest::elf;
 use crate::machine::{End, Job, Limits, Line, Machine, Observed};
 use crate::plan::vm::VmConfig;
 use std::sync::LazyLock;

@@ -1,23 +1,9 @@
-//! The smallest guest: an ELF with a PVH note around a few bytes of 32-bit code. It tells whether a QEMU works here.
+//! The smallest guest: an ELF file around a few bytes of code, for probes of machines, for benchmarks and for tests.
 
 use wire::layout::IMAGE;
 
-/// CPUID.1:EDX.MTRR as a guest sees it, written to the exit port: [`SHOWS_NO_MTRR`] or [`SHOWS_MTRR`].
-pub const MTRR_BIT: [u8; 19] = [
-    0xb8, 1, 0, 0, 0, // mov eax, 1
-    0x0f, 0xa2, // cpuid
-    0xc1, 0xea, 12, // shr edx, 12
-    0x83, 0xe2, 1, // and edx, 1
-    0x8d, 0x42, 0x20, // lea eax, [edx + 0x20]
-    0xe7, 0xf4, // out 0xf4, eax
-    0xf4, // hlt
-];
-/// Exit value of a guest that sees no MTRR.
-pub const SHOWS_NO_MTRR: u32 = 0x20;
-/// Exit value of a guest that sees MTRR.
-pub const SHOWS_MTRR: u32 = 0x21;
-
-/// An ELF64 whose PVH note enters `code`, loaded at [`IMAGE`], in 32-bit protected mode.
+/// An ELF64 that loads `code` at [`IMAGE`]. Its entry is the first byte in 64-bit mode, its PVH note's the same byte in 32-bit
+/// protected mode.
 ///
 /// The note is XEN_ELFNOTE_PHYS32_ENTRY (`include/xen/interface/elfnote.h`), which QEMU asks of a PVH kernel.
 pub fn elf(code: &[u8]) -> Vec<u8> {

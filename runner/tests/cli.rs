@@ -1,0 +1,135 @@
+//! Golden transcripts of the command line: help, lists, and what people are told when they err.
+//!
+//! `SNAPSHOTS=overwrite cargo test --test cli` writes them anew.
+
+use snapbox::cmd::{Command, cargo_bin};
+use snapbox::{Data, file};
+use std::fs;
+
+fn kvm_memtype() -> Command {
+    // A width of its own, so that help does not depend on the terminal.
+    Command::new(cargo_bin!("kvm-memtype")).env("COLUMNS", "100").env("NO_COLOR", "1")
+}
+
+fn golden(arguments: &[&str], code: i32, stdout: Data) {
+    kvm_memtype().args(arguments).assert().code(code).stdout_eq(stdout);
+}
+
+fn refused(arguments: &[&str], stderr: &str) {
+    kvm_memtype().args(arguments).assert().code(2).stdout_eq("").stderr_eq(stderr);
+}
+
+#[test]
+fn help() {
+    golden(&["--help"], 0, file!["cli/help.txt"]);
+    golden(&["run", "--help"], 0, file!["cli/run-help.txt"]);
+    golden(&["explain", "--help"], 0, file!["cli/explain-help.txt"]);
+}
+
+#[test]
+fn lists() {
+    golden(&["list", "--suite", "smoke"], 0, file!["cli/list-smoke.txt"]);
+    golden(&["list", "pat-msr/bytes", "--format", "json"], 0, file!["cli/list-json.txt"]);
+}
+
+#[test]
+fn a_filter_that_picks_nothing_names_the_nearest_cell() {
+    let said = "kvm-memtype: no cell of the suite fits the filter `pat-msr/btyes`; the nearest is `pat-msr/bytes`\n";
+    refused(&["list", "pat-msr/btyes"], said);
+}
+
+#[test]
+fn an_unknown_suite_names_the_nearest() {
+    refused(&["list", "--suite", "smok"], "kvm-memtype: unknown suite `smok`, did you mean `smoke`?\n");
+}
+
+#[test]
+fn a_run_that_is_not_there_is_named() {
+    let results = tempfile::tempdir().unwrap();
+    let results = results.path().to_str().unwrap();
+    let said = "kvm-memtype: no run is in [..]: start one with `kvm-memtype run`\n";
+    refused(&["report", "--results", results], said);
+    refused(&["explain", "pat-msr/bytes", "--results", results], said);
+}
+
+#[test]
+fn a_typo_in_a_configuration_is_shown_with_its_place() {
+    for (path, text, said) in [
+        (
+            "suites/mine.toml",
+            "summary = 'x'\n[[cells]]\ntest = ['boot/*']\nvms = ['default']\n",
+            file!["cli/typo-suite.txt"],
+        ),
+        (
+            "suites/mine.toml",
+            "summary = 'x'\n[[cells]]\ntests = ['boot/*']\nvms = ['defalt']\n",
+            file!["cli/typo-vm-name.txt"],
+        ),
+        ("vm/mine.toml", "summary = 'x'\nmaxphyadr = 36\n", file!["cli/typo-vm.txt"]),
+        ("policies/kvm-6.11.toml", "summary = 'x'\nselect = [{ machin = 'kvm' }]\n", file!["cli/typo-policy.txt"]),
+        ("deviations/mine.toml", "[[deviation]]\nid = 'x'\nresaon = 'y'\n", file!["cli/typo-deviation.txt"]),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, text).unwrap();
+        let results = dir.path().join("results");
+        let arguments = ["run", "--suite", "mine", "--machine", "qemu-tcg"];
+        let arguments = arguments.map(str::to_owned).into_iter().chain([
+            "--config".into(),
+            dir.path().display().to_string(),
+            "--results".into(),
+            results.display().to_string(),
+        ]);
+        kvm_memtype().args(arguments).assert().code(2).stdout_eq("").stderr_eq(said);
+        assert!(!results.exists(), "nothing may be written before the configuration is right");
+    }
+}
+
+#[test]
+fn a_log_that_is_none_is_refused() {
+    let said = "kvm-memtype: standard input holds no guest's report: [..]\n";
+    kvm_memtype().args(["judge", "-"]).stdin("SeaBIOS\nhello\n").assert().code(2).stdout_eq("").stderr_eq(said);
+}
+
+#[test]
+fn man_pages_and_completions_name_every_verb() {
+    let verbs = ["run", "list", "doctor", "report", "explain", "judge", "bench", "extract", "completions", "man"];
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    kvm_memtype().args(["man", path]).assert().success().stdout_eq("");
+    for verb in verbs {
+        let page = fs::read_to_string(dir.path().join(format!("kvm-memtype-{verb}.1"))).unwrap();
+        assert!(page.contains(".SH SYNOPSIS"), "{verb}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let script = kvm_memtype().args(["completions", shell]).output().unwrap();
+        let script = String::from_utf8(script.stdout).unwrap();
+        verbs.iter().for_each(|verb| assert!(script.contains(verb), "{shell} does not complete {verb}"));
+    }
+}
+
+#[test]
+fn extracted_guests_are_elf_files() {
+    let dir = tempfile::tempdir().unwrap();
+    kvm_memtype().args(["extract", dir.path().to_str().unwrap()]).assert().success();
+    for guest in kvm_memtype::guests::all() {
+        let file = fs::read(dir.path().join(format!("{}.elf", guest.family))).unwrap();
+        assert_eq!(file, guest.elf);
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    use std::process::Stdio;
+    let mut child = std::process::Command::new(cargo_bin!("kvm-memtype"))
+        .args(["list"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(ended.stderr.is_empty(), "{ended:?}");
+}

@@ -1,0 +1,237 @@
+//! Whole runs through the program: the default suite on /dev/kvm, the negative control, and runs that do not come to their
+//! end.
+
+mod common;
+
+use common::{kvm, skip};
+use kvm_memtype::host;
+use kvm_memtype::judge::Verdict;
+use kvm_memtype::report::CellVerdict;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+fn kvm_memtype(results: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-memtype"));
+    command.args(arguments).arg("--results").arg(results);
+    command
+}
+
+/// What a run with `--format json` printed, by cell.
+fn verdicts(output: &Output) -> BTreeMap<String, CellVerdict> {
+    let text = String::from_utf8(output.stdout.clone()).expect("JSON is UTF-8");
+    let mut lines: Vec<&str> = text.lines().collect();
+    let sum = lines.pop().unwrap_or_else(|| panic!("nothing was printed: {output:?}"));
+    assert!(sum.starts_with("{\"summary\":"), "{sum}");
+    let verdict = |line: &&str| -> CellVerdict { serde_json::from_str(line).expect("a verdict") };
+    lines.iter().map(|line| verdict(line)).map(|verdict| (verdict.cell.clone(), verdict)).collect()
+}
+
+fn with(verdicts: &BTreeMap<String, CellVerdict>, wanted: Verdict) -> BTreeSet<&str> {
+    let cells = verdicts.values().filter(|cell| cell.judgement.verdict == wanted);
+    cells.map(|cell| cell.cell.as_str()).collect()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| panic!("it was killed: {output:?}"))
+}
+
+/// The vendor module of this host's KVM.
+fn vendor() -> String {
+    host::probe().modules.vendor.unwrap_or_default()
+}
+
+#[test]
+fn the_default_suite_ends_as_expected_and_without_deviations_names_each() {
+    let test = "the_default_suite_ends_as_expected_and_without_deviations_names_each";
+    if kvm(test).is_none() {
+        return;
+    }
+    let results = tempfile::tempdir().unwrap();
+    let run = |more: &[&str]| {
+        let arguments = [&["run", "--machine", "kvm", "--format", "json", "-j", "2"], more].concat();
+        let output = kvm_memtype(results.path(), &arguments).output().unwrap();
+        (code(&output), verdicts(&output))
+    };
+    let (_, excused) = run(&[]);
+    // Whatever the KVM: no cell may break, and all but skips decide something.
+    for (cell, verdict) in &excused {
+        let judgement = &verdict.judgement;
+        assert!(!matches!(judgement.verdict, Verdict::Error | Verdict::NotRun), "{cell}: {}", judgement.reason);
+        assert!(judgement.points > 0 || judgement.verdict == Verdict::Skip, "{cell} decided nothing");
+    }
+    let points: u64 = excused.values().map(|cell| cell.judgement.points).sum();
+    assert!(points >= 5_000, "only {points} points");
+    if vendor() != "kvm_pvm" {
+        // A surprise on another KVM is a finding about that KVM, not a fault of this suite.
+        return skip(test, "which deviations are known is measured for kvm_pvm only");
+    }
+    let surprises: Vec<_> = excused
+        .values()
+        .filter(|cell| !matches!(cell.judgement.verdict, Verdict::Pass | Verdict::Xfail | Verdict::Skip))
+        .map(|cell| (&cell.cell, cell.judgement.verdict, &cell.judgement.reason))
+        .collect();
+    assert_eq!(surprises, []);
+    let (bare_code, bare) = run(&["--no-deviations"]);
+    assert_eq!(bare_code, 1);
+    let known = with(&excused, Verdict::Xfail);
+    assert!(!known.is_empty());
+    let named: BTreeSet<_> = with(&bare, Verdict::Fail).union(&with(&bare, Verdict::Crash)).copied().collect();
+    assert_eq!(named, known);
+    assert_eq!(with(&bare, Verdict::Pass), with(&excused, Verdict::Pass));
+}
+
+#[test]
+fn qemu_tcg_fails_where_it_validates_nothing() {
+    let test = "qemu_tcg_fails_where_it_validates_nothing";
+    let results = tempfile::tempdir().unwrap();
+    let arguments = ["run", "--machine", "qemu-tcg", "--format", "json", "-j", "2"];
+    let output = kvm_memtype(results.path(), &arguments).output().unwrap();
+    if code(&output) == 3 {
+        return skip(test, &String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(code(&output), 1);
+    let verdicts = verdicts(&output);
+    let failed = with(&verdicts, Verdict::Fail);
+    // Invalid types, reserved bits, unknown MSRs, NW without CD: TCG takes them all.
+    for cell in [
+        "mtrr-msr/fixed",
+        "mtrr-msr/def-type",
+        "mtrr-msr/base",
+        "mtrr-msr/neighbours",
+        "pat-msr/bytes",
+        "cr0-cache/mov",
+    ] {
+        assert!(failed.contains(cell), "{cell} does not fail: {:?}", verdicts[cell].judgement.verdict);
+    }
+    assert!(failed.len() > with(&verdicts, Verdict::Pass).len(), "{failed:?}");
+    for verdict in [Verdict::Error, Verdict::Crash, Verdict::Timeout, Verdict::Xfail, Verdict::Inconclusive] {
+        assert_eq!(with(&verdicts, verdict), BTreeSet::new(), "{verdict}");
+    }
+}
+
+#[test]
+fn a_killed_run_goes_on_and_ends_like_one_that_was_not() {
+    if kvm("a_killed_run_goes_on_and_ends_like_one_that_was_not").is_none() {
+        return;
+    }
+    let (whole, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let arguments = ["run", "--machine", "kvm", "--format", "json", "pat-msr", "mtrr-msr"];
+    let whole = verdicts(&kvm_memtype(whole.path(), &arguments).output().unwrap());
+    let mut child = kvm_memtype(killed.path(), &arguments).stdout(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(600));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let done = observations(killed.path());
+    assert!(done > 0 && done < whole.len(), "the kill came too early or too late: {done} of {} cells", whole.len());
+    let resumed = kvm_memtype(killed.path(), &["run", "--resume", "latest", "--format", "json"]).output().unwrap();
+    let plain = |verdicts: &BTreeMap<String, CellVerdict>| -> Vec<_> {
+        verdicts.values().map(|cell| (cell.cell.clone(), cell.judgement.clone())).collect()
+    };
+    assert_eq!(plain(&verdicts(&resumed)), plain(&whole));
+    // The same verdicts once more, from the files alone.
+    let reported = kvm_memtype(killed.path(), &["report", "latest", "--format", "json"]).output().unwrap();
+    assert_eq!(verdicts(&reported), verdicts(&resumed));
+}
+
+/// Cells that the one run under `results` has observed.
+fn observations(results: &Path) -> usize {
+    let run = std::fs::read_dir(results).unwrap().next().expect("a run").unwrap().path();
+    kvm_memtype::results::Run::read(&run).unwrap().results.len()
+}
+
+#[test]
+fn an_interrupted_run_says_how_to_go_on() {
+    if kvm("an_interrupted_run_says_how_to_go_on").is_none() {
+        return;
+    }
+    let results = tempfile::tempdir().unwrap();
+    let child = kvm_memtype(results.path(), &["run", "--machine", "kvm", "--format", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(600));
+    // SAFETY: the child runs, and a signal harms nothing else.
+    assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) }, 0);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(code(&output), 3);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("run --resume"), "{output:?}");
+    let verdicts = verdicts(&output);
+    assert!(!with(&verdicts, Verdict::NotRun).is_empty());
+    assert!(!with(&verdicts, Verdict::Pass).is_empty());
+}
+
+#[test]
+fn an_old_run_is_judged_again_by_a_new_model() {
+    if kvm("an_old_run_is_judged_again_by_a_new_model").is_none() {
+        return;
+    }
+    let results = tempfile::tempdir().unwrap();
+    let output = kvm_memtype(results.path(), &["run", "--machine", "kvm", "mtrr-msr/def-type"]).output().unwrap();
+    assert_eq!(code(&output), 0, "{output:?}");
+    // A KVM that let no UC into IA32_MTRR_DEF_TYPE would be a strange one, but a policy may say so.
+    let config = tempfile::tempdir().unwrap();
+    std::fs::create_dir(config.path().join("policies")).unwrap();
+    let set = kvm_memtype::config::Set::load(None).unwrap();
+    for (id, source) in set.sources("policies") {
+        let text = source.text.replace("types = [0, 1, 4, 5, 6] }", "types = [1, 4, 5, 6] }");
+        std::fs::write(config.path().join(format!("policies/{id}.toml")), text).unwrap();
+    }
+    let judge = |more: &[&str]| {
+        let arguments = [&["judge", "latest", "--format", "json"], more].concat();
+        let output = kvm_memtype(results.path(), &arguments).output().unwrap();
+        (code(&output), verdicts(&output)["mtrr-msr/def-type"].judgement.verdict)
+    };
+    assert_eq!(judge(&["--config", config.path().to_str().unwrap()]), (1, Verdict::Fail));
+    assert_eq!(judge(&[]), (0, Verdict::Pass));
+}
+
+#[test]
+fn explain_tells_what_was_done_seen_and_expected() {
+    if kvm("explain_tells_what_was_done_seen_and_expected").is_none() {
+        return;
+    }
+    let results = tempfile::tempdir().unwrap();
+    kvm_memtype(results.path(), &["run", "--machine", "kvm", "mtrr-msr/def-type"]).output().unwrap();
+    let output = kvm_memtype(results.path(), &["explain", "mtrr-msr/def-type"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in
+        ["WRMSR 0x2ff IA32_MTRR_DEF_TYPE", "seen", "expected", "#GP(0)", "mtrr.c:kvm_mtrr_valid", "<0 kmt1 ", "again"]
+    {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn a_serial_log_from_plain_qemu_is_judged() {
+    let test = "a_serial_log_from_plain_qemu_is_judged";
+    let results = tempfile::tempdir().unwrap();
+    let guests = results.path().join("guests");
+    kvm_memtype(results.path(), &["extract", guests.to_str().unwrap()]).output().unwrap();
+    let qemu = Command::new("qemu-system-x86_64")
+        .args("-cpu max -nodefaults -display none -no-reboot -serial stdio".split(' '))
+        .args("-device isa-debug-exit,iobase=0xf4,iosize=4 -append test=bytes -kernel".split(' '))
+        .arg(guests.join("pat-msr.elf"))
+        .output();
+    let log = match qemu {
+        Ok(output) => output.stdout,
+        Err(error) => return skip(test, &format!("qemu-system-x86_64: {error}")),
+    };
+    let judge = |log: &[u8]| {
+        use std::io::Write;
+        let mut child = kvm_memtype(results.path(), &["judge", "-", "--format", "json"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(log).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (code(&output), verdicts(&output)["pat-msr/bytes"].judgement.clone())
+    };
+    let (whole_code, whole) = judge(&log);
+    assert_eq!((whole_code, whole.verdict), (1, Verdict::Fail), "TCG takes any PAT byte: {whole:?}");
+    let (cut_code, cut) = judge(&log[..log.len() - 20]);
+    assert_eq!((cut_code, cut.verdict), (1, Verdict::Error), "a log that was cut off: {cut:?}");
+}

@@ -91,6 +91,10 @@ mod tests {
             "quick"
         }
 
+        fn description(&self) -> String {
+            String::new()
+        }
+
         fn lacks(&self, needs: Needs, _: &VmConfig) -> Option<String> {
             needs.has(Needs::APIC).then(|| "no APIC".to_owned())
         }

@@ -24,8 +24,8 @@ fn verdicts(output: &Output) -> BTreeMap<String, CellVerdict> {
     let mut lines: Vec<&str> = text.lines().collect();
     let sum = lines.pop().unwrap_or_else(|| panic!("nothing was printed: {output:?}"));
     assert!(sum.starts_with("{\"summary\":"), "{sum}");
-    let verdict = |line: &&str| -> CellVerdict { serde_json::from_str(line).expect("a verdict") };
-    lines.iter().map(|line| verdict(line)).map(|verdict| (verdict.cell.clone(), verdict)).collect()
+    let verdict = |line| -> CellVerdict { serde_json::from_str(line).expect("a verdict") };
+    lines.into_iter().map(verdict).map(|verdict| (verdict.cell.clone(), verdict)).collect()
 }
 
 fn with(verdicts: &BTreeMap<String, CellVerdict>, wanted: Verdict) -> BTreeSet<&str> {

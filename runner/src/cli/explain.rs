@@ -34,7 +34,7 @@ pub fn explain(cli: &Cli, args: &Explain) -> Done {
     let about = vec![
         ("does", summary.map(|known| known.summary.clone()).unwrap_or_default()),
         ("VM", planned.vm.summary.clone()),
-        ("machine", format!("{} on {}", run.header.machine, host.join(", "))),
+        ("on", host.join("; ")),
         ("policy", verdict.judgement.policy.clone().unwrap_or_default()),
         ("run", run.dir.display().to_string()),
         (

@@ -10,11 +10,11 @@ use crate::judge::Judge;
 use crate::machine::choose::{Chosen, Wanted, choose};
 use crate::machine::{Limits, Machine};
 use crate::plan::{Cell, Plan};
-use crate::report::{CellVerdict, Cells, Human, Json, Reporter, Tally};
+use crate::report::{CellVerdict, Cells, Human, Json, Reporter, Tally, counted};
 use crate::results::{self, Header, PlannedCell, Resumed, Writer};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -65,7 +65,7 @@ fn start(cli: &Cli, args: &Run, knowledge: &Knowledge) -> Result<Started, Failur
         suite: suite.id,
         filters: args.cells.filters.clone(),
         facts: host.facts(chosen.machine.name()),
-        host: host.description(),
+        host: description(&host, chosen.machine.as_ref()),
         cells: plan.cells.iter().map(PlannedCell::from).collect(),
     };
     let writer = Writer::create(&cli.results, &header)?;
@@ -93,6 +93,13 @@ fn resume(cli: &Cli, args: &Run, knowledge: &Knowledge, run: &str) -> Result<Sta
     Ok(Started { chosen, header, plan, writer, done })
 }
 
+/// Host and machine in words.
+fn description(host: &host::Host, machine: &dyn Machine) -> BTreeMap<String, String> {
+    let mut rows = host.description();
+    rows.insert("machine".to_owned(), format!("{}: {}", machine.name(), machine.description()));
+    rows
+}
+
 /// What goes before the first cell.
 fn say(
     format: Format,
@@ -109,12 +116,8 @@ fn say(
     }
     if format == Format::Human {
         let mut out = anstream::stdout().lock();
-        let cells = header.cells.len();
-        writeln!(
-            out,
-            "kvm-memtype {}: {cells} cells of suite {} on machine {}",
-            header.version, header.suite, header.machine
-        )?;
+        let cells = counted(header.cells.len() as u64, "cell");
+        writeln!(out, "kvm-memtype {}: {cells} of suite {}", header.version, header.suite)?;
         for (what, is) in &header.host {
             writeln!(out, "  {what:<10}{is}")?;
         }

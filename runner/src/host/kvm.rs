@@ -73,7 +73,7 @@ impl KvmTrouble {
             KvmTrouble::NoDevice if hardware => "Load the module: modprobe kvm_intel, or kvm_amd.".to_owned(),
             KvmTrouble::NoDevice => {
                 "The CPU shows neither VMX nor SVM: switch virtualization on in the firmware or, in a VM, \
-                 nesting in the hypervisor; or use the lab."
+                 nesting in the hypervisor."
                     .to_owned()
             }
             KvmTrouble::NoPermission { group: Some(group) } => {

@@ -49,7 +49,7 @@ pub fn choose(wanted: Option<Wanted>) -> Result<Chosen, MachineError> {
             Ok(machine) => chosen(machine),
             Err(no_kvm) => {
                 let machine = qemu(Accel::Tcg).map_err(|error| MachineError {
-                    what: format!("no machine to run guests on: {no_kvm}; and no QEMU to fall back to"),
+                    what: format!("no machine to run guests on: {no_kvm} And there is no QEMU to fall back to"),
                     source: Some(Box::new(error)),
                 })?;
                 Ok(Chosen { machine, fallback: Some(no_kvm.to_string()) })

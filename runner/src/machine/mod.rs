@@ -157,6 +157,9 @@ pub trait Machine: Sync {
     /// Its name, as given to `--machine`.
     fn name(&self) -> &'static str;
 
+    /// What it is, in words, with its version: results name it.
+    fn description(&self) -> String;
+
     /// Why a test with these needs cannot be done in such a VM here, if so: the reason of a skip.
     fn lacks(&self, needs: Needs, vm: &VmConfig) -> Option<String>;
 

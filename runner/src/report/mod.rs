@@ -7,7 +7,7 @@ mod tally;
 mod verdict;
 
 pub use explain::{Explained, explain};
-pub use human::Human;
+pub use human::{Human, counted};
 pub use json::Json;
 pub use tally::Tally;
 pub use verdict::{CellVerdict, Cells, test};

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use kvm_memtype::machine::kvm::KvmMachine;
+#[allow(unused_imports, reason = "each test binary uses a part of it")]
 pub use kvm_memtype::machine::smallest::elf;
 use kvm_memtype::machine::{Job, Limits};
 use kvm_memtype::plan::vm::VmConfig;

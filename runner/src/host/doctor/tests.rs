@@ -79,7 +79,7 @@ fn each_limit_is_warned_of() {
         (|h| h.kvm = Err(KvmTrouble::NoPermission { group: Some("kvm".into()) }), "usermod -aG kvm"),
         (|h| h.kvm = Err(KvmTrouble::NoPermission { group: None }), "run as root"),
         (|h| h.kvm = Err(KvmTrouble::ApiVersion(11)), "API version 11, not 12"),
-        (|h| h.modules.vendor = Some("kvm_pvm".into()), "or use the lab"),
+        (|h| h.modules.vendor = Some("kvm_pvm".into()), "run on a host with kvm_intel"),
         (|h| drop(h.modules.parameters.insert("kvm_intel.ept".into(), "N".into())), "ept=1"),
         (|h| h.modules.vendor = Some("kvm_new".into()), "kvm_new is none whose policy"),
         (|h| kvm(h).quirks = 0x1ff, "6.12.78"),

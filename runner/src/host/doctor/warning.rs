@@ -129,7 +129,7 @@ impl fmt::Display for Warning {
                 f,
                 "{module} runs guests with software paging: guest memory types have no effect here. Register, exit, \
                  memslot, quirk and #MC tests are real; memory-type tests will be inconclusive. For real effective types \
-                 run on a host with kvm_intel, or use the lab."
+                 run on a host with kvm_intel."
             ),
             Warning::ShadowPaging { module } => write!(
                 f,

@@ -121,6 +121,10 @@ impl Machine for KvmMachine {
         "kvm"
     }
 
+    fn description(&self) -> String {
+        "the embedded VMM".to_owned()
+    }
+
     fn lacks(&self, needs: Needs, vm: &VmConfig) -> Option<String> {
         let most = self.kvm.get_max_vcpus();
         let host::kvm::Kvm { maxphyaddr, one_reg, mce_banks, readonly_memslots, memslots_v2, .. } = self.can;

@@ -67,6 +67,10 @@ impl Machine for Qemu {
         self.accel.machine()
     }
 
+    fn description(&self) -> String {
+        format!("QEMU {}, -cpu {}", self.version, self.setup.platform.cpu)
+    }
+
     fn lacks(&self, needs: Needs, vm: &VmConfig) -> Option<String> {
         let missing: Vec<_> = Needs(needs.0 & !OFFERED.0).words().collect();
         if !missing.is_empty() {

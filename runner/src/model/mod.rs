@@ -1,1 +1,26 @@
-//! (filled by its owner)
+//! The model: replays the log of a run and says of each point what a policy predicts.
+//!
+//! A point is one decided (register, value), (access, exit), (instruction, outcome) or (step, reply). After a mismatch
+//! the state adopts what was seen, so that one wrong point does not make those after it wrong.
+
+mod access;
+mod cache;
+mod cr0;
+mod event;
+mod mce;
+mod memslot;
+mod mmio;
+mod names;
+mod point;
+pub mod policy;
+mod register;
+
+mod replay;
+mod state;
+mod step;
+mod words;
+
+pub use event::{Event, events};
+pub use point::{Action, Class, Decision, Effect, Prediction, Rule, Why};
+pub use replay::Replay;
+pub use words::EffectOf;

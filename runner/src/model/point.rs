@@ -1,0 +1,279 @@
+//! A point: what was done, what was seen, and what is predicted, in a form that is cheap to make by the hundred thousand.
+
+use wire::insn::Insn;
+use wire::outcome::{After, Fault};
+use wire::record::{Access, Trap};
+use wire::register::{Place, Register};
+use wire::step::{Status, Step};
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields say what they are")]
+pub enum Action {
+    /// The vCPU was created.
+    Reset(Place),
+    /// The guest read a register.
+    Read(Place),
+    /// The guest wrote a register.
+    Write(Place, u64),
+    /// The guest executed a cache-control instruction.
+    Exec { insn: Insn, cpl: u8 },
+    /// The guest accessed memory.
+    Access(Access),
+    /// The VM left with KVM_EXIT_MMIO, and no access of the guest explains it.
+    StrayExit(Exit),
+    /// A vCPU took a machine check, or should have.
+    MachineCheck { cpu: u8 },
+    /// A vCPU took another exception that its test waited for.
+    Trap { cpu: u8 },
+    /// The guest executed CPUID.
+    Cpuid { leaf: u32, subleaf: u32 },
+    /// The host did a step.
+    Step(Step),
+    /// The VM shut down on a triple fault, or should have.
+    TripleFault,
+}
+
+/// One KVM_EXIT_MMIO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// A write, else a read.
+    pub write: bool,
+    /// Bytes.
+    pub width: u8,
+    /// Guest-physical address.
+    pub gpa: u64,
+    /// The value written, or given by the VMM.
+    pub value: u64,
+}
+
+/// The MMIO exits of one access, in order: at most one for each page that it touches.
+pub type Exits = [Option<Exit>; 2];
+
+/// What came of it, or what is predicted to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields say what they are")]
+pub enum Effect {
+    /// This value was read.
+    Value(u64),
+    /// Some value is read. Only predicted.
+    AnyValue,
+    /// It ran without an exception.
+    Ran,
+    /// A read or an instruction raised this exception.
+    Fault(Fault),
+    /// A write: the exception, if any, and what is read back. `AsWritten` is the value written, or, after an exception, the
+    /// value from before.
+    Written { fault: Option<Fault>, after: After },
+    /// A step's reply.
+    Reply { status: Status, value: u64 },
+    /// A step succeeds with some value. Only predicted.
+    AnyReply,
+    /// A step fails with some errno. Only predicted.
+    AnyErrno,
+    /// An access to memory: the exception, the value that a load gives if it is known, and the exits.
+    Memory { fault: Option<Fault>, value: Option<u64>, exits: Exits },
+    /// An exception, with its vector and error code.
+    Trap { vector: u8, error: u32 },
+    /// Nothing of the kind happened.
+    Nothing,
+    /// It happened.
+    Happened,
+}
+
+/// What kind of outcome an effect is. Deviations speak of kinds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// A write is taken and reads back as written; a step or an instruction is done.
+    Accepted,
+    /// An exception, or an error as reply.
+    Refused,
+    /// A value: of a read, of a memory access, or of a register that holds something else than was written.
+    Value,
+    /// An exception or a triple fault that an event brings about.
+    Event,
+    /// Nothing happens where something could have.
+    Nothing,
+}
+
+impl Effect {
+    /// Whether `seen` is what is predicted here.
+    pub fn allows(self, seen: Effect) -> bool {
+        match (self, seen) {
+            (Effect::AnyValue, Effect::Value(_)) => true,
+            (Effect::AnyReply, Effect::Reply { status: Status::Done, .. }) => true,
+            (Effect::AnyErrno, Effect::Reply { status: Status::Errno(_), .. }) => true,
+            (
+                Effect::Memory { fault, value: None, exits },
+                Effect::Memory { fault: seen_fault, exits: seen_exits, .. },
+            ) => (fault, exits) == (seen_fault, seen_exits),
+            _ => self == seen,
+        }
+    }
+
+    /// Its kind, of `action`.
+    pub fn class(self, action: Action) -> Class {
+        match self {
+            Effect::Written { fault: None, after: After::AsWritten } => Class::Accepted,
+            Effect::Written { fault: None, .. } => Class::Value,
+            Effect::Fault(_) | Effect::Written { .. } | Effect::AnyErrno => Class::Refused,
+            Effect::Memory { fault: Some(_), .. } => Class::Refused,
+            Effect::Reply { status: Status::Done, .. } | Effect::AnyReply => match action {
+                Action::Step(step) if replies_with_value(step) => Class::Value,
+                _ => Class::Accepted,
+            },
+            Effect::Reply { .. } => Class::Refused,
+            Effect::Value(_) | Effect::AnyValue | Effect::Memory { .. } => Class::Value,
+            Effect::Ran => Class::Accepted,
+            Effect::Trap { .. } | Effect::Happened => Class::Event,
+            Effect::Nothing => Class::Nothing,
+        }
+    }
+}
+
+impl Effect {
+    /// The value that is read, or that a step replies with, or that a write leaves where it is not the one written.
+    pub fn value(self) -> Option<u64> {
+        match self {
+            Effect::Value(value) | Effect::Written { after: After::Value(value), .. } => Some(value),
+            Effect::Reply { status: Status::Done, value } => Some(value),
+            Effect::Memory { value, .. } => value,
+            _ => None,
+        }
+    }
+}
+
+impl Action {
+    /// The register that it touches, if it is one. LMSW and CLTS touch CR0.
+    pub fn register(self) -> Option<Register> {
+        match self {
+            Action::Reset(at) | Action::Read(at) | Action::Write(at, _) => Some(match at.register {
+                Register::Lmsw | Register::Clts => Register::Cr0,
+                other => other,
+            }),
+            Action::Step(step) => match step {
+                Step::SetMsr { index, .. }
+                | Step::GetMsr { index, .. }
+                | Step::SetOneReg { index, .. }
+                | Step::GetOneReg { index, .. }
+                | Step::ListsMsr { index } => Some(Register::Msr(index)),
+                Step::SetCr0 { .. } | Step::GetCr0 { .. } => Some(Register::Cr0),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// Whether the reply to a step holds a value.
+pub fn replies_with_value(step: Step) -> bool {
+    matches!(
+        step,
+        Step::GetMsr { .. } | Step::GetOneReg { .. } | Step::GetCr0 { .. } | Step::ListsMsr { .. } | Step::Peek { .. }
+    )
+}
+
+/// Which part of a row made the prediction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields say what they are")]
+pub enum Rule {
+    Accepted,
+    Kept,
+    Readable,
+    Fixed,
+    NeverRead,
+    NeverWritten,
+    Ignored,
+    Reserved { bits: u64 },
+    NoType { byte: u8, value: u8 },
+    Reset,
+    Init,
+    Cr0Combination { bit: u8, needs: u8 },
+    Cr0Paging,
+    Cr0Undefined,
+    Privileged,
+    Announced,
+    NotAnnounced,
+    Always,
+    Slot,
+    ReadOnlySlot,
+    NoSlot,
+    Flag,
+    SlotFixed,
+    SlotOverlap,
+    SlotAbsent,
+    Listed,
+    VmConfig,
+    OneToOne,
+    McgCap,
+    MceBank,
+    MceInvalid,
+    MceDropped,
+    MceDelivered,
+    MceTripleFault,
+    MceRegister,
+    NoMachineCheck,
+}
+
+/// A prediction and who makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prediction<'p> {
+    /// What should be seen.
+    pub expected: Effect,
+    /// The row of the policy, or the part of the model.
+    pub row: &'p str,
+    /// Which part of it.
+    pub rule: Rule,
+    /// SDM section, or kernel file and function.
+    pub source: &'p str,
+}
+
+/// Why nothing is predicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// No row of the policy speaks of it.
+    NoRow,
+    /// A row says that nothing is predicted.
+    Unpredicted,
+    /// The policy does not speak of what a host does.
+    NotHost,
+    /// MAXPHYADDR is not known.
+    Maxphyaddr,
+    /// The register's value before is not known.
+    Unknown,
+    /// CPUID was not reported.
+    Cpuid,
+    /// CR4.MCE or MCG_STATUS is not known.
+    MceState,
+    /// `mce-caps` is not among the facts.
+    MceCaps,
+    /// The VMM would not do the step.
+    Vmm,
+    /// The access is outside the test window.
+    Window,
+}
+
+/// One point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision<'p> {
+    /// What was done.
+    pub action: Action,
+    /// What was seen.
+    pub seen: Effect,
+    /// What is predicted, or why nothing is.
+    pub predicted: Result<Prediction<'p>, Why>,
+}
+
+impl Decision<'_> {
+    /// Whether it is as predicted; nothing if there is no prediction.
+    pub fn agrees(&self) -> Option<bool> {
+        self.predicted.ok().map(|prediction| prediction.expected.allows(self.seen))
+    }
+}
+
+impl From<Trap> for Effect {
+    fn from(trap: Trap) -> Self {
+        Effect::Trap { vector: trap.vector, error: trap.error }
+    }
+}

@@ -1,0 +1,69 @@
+//! Policies: what is predicted, as data, one file each under configs/policies.
+//!
+//! A policy is a table of rows; the first that matches wins. Its own rows come before those of its base.
+
+mod load;
+mod ranges;
+mod rows;
+mod when;
+
+#[cfg(test)]
+mod tests;
+
+pub use load::{Policies, PolicyError};
+pub use ranges::{BitRange, MsrRange};
+pub use rows::{
+    Absent, Api, Checks, CpuidBit, CpuidRegister, Cr0Rules, FlagRule, Implication, InsnName, InstructionRow, MceRules,
+    MemslotFlagRow, ReadRule, RegisterRow, WriteRule,
+};
+pub use when::When;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+/// The id of the policy that states what bare metal does.
+pub const ARCHITECTURE: &str = "architecture";
+
+/// One policy.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Policy {
+    /// Its id: the name of its file.
+    #[serde(skip)]
+    pub id: String,
+    /// One line that says what it is.
+    pub summary: String,
+    /// The policy whose rows follow its own.
+    base: Option<Spanned<String>>,
+    /// It governs where one of these holds.
+    #[serde(default)]
+    select: Vec<When>,
+    /// Whether it speaks of what the host does by KVM's ioctls.
+    #[serde(default)]
+    pub host: bool,
+    /// MSRs.
+    #[serde(default, rename = "register")]
+    pub registers: Vec<RegisterRow>,
+    /// CR0.
+    pub cr0: Option<Cr0Rules>,
+    /// Cache-control instructions.
+    #[serde(default, rename = "instruction")]
+    pub instructions: Vec<InstructionRow>,
+    /// Memslot flags.
+    #[serde(default, rename = "memslot-flag")]
+    pub memslot_flags: Vec<MemslotFlagRow>,
+    /// Machine checks.
+    pub mce: Option<MceRules>,
+}
+
+impl Policy {
+    /// Adds the rows of `base` after the own ones.
+    fn inherit(&mut self, base: &Policy) {
+        self.host |= base.host;
+        self.registers.extend_from_slice(&base.registers);
+        self.instructions.extend_from_slice(&base.instructions);
+        self.memslot_flags.extend_from_slice(&base.memslot_flags);
+        self.cr0 = self.cr0.take().or_else(|| base.cr0.clone());
+        self.mce = self.mce.or(base.mce);
+    }
+}

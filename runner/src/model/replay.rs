@@ -1,0 +1,216 @@
+//! Replays a run's events against one policy and keeps the state of the VM up with what was seen.
+
+use super::event::Event;
+use super::mce;
+use super::mmio;
+use super::point::{Action, Decision, Effect, Exit, Prediction, Rule, Why};
+use super::policy::Policy;
+use super::state::{Due, START_CR4, State};
+use crate::host::facts::Facts;
+use wire::host::HostRecord;
+use wire::layout::{START_CR0, WINDOW, WINDOW_SIZE};
+use wire::record::{CpuidLeaf, Record, Trap};
+use wire::register::{Place, Register};
+use wire::step::{Status, Step};
+
+/// Takes the points that an event decides.
+trait Decide<'p>: FnMut(Action, Effect, Result<Prediction<'p>, Why>) {}
+impl<'p, F: FnMut(Action, Effect, Result<Prediction<'p>, Why>)> Decide<'p> for F {}
+
+/// One policy's view of a run.
+#[derive(Debug, Clone)]
+pub struct Replay<'p> {
+    pub(super) policy: &'p Policy,
+    pub(super) facts: &'p Facts,
+    pub(super) state: State,
+}
+
+impl<'p> Replay<'p> {
+    /// Starts with a VM of which nothing is known but the facts.
+    pub fn new(policy: &'p Policy, facts: &'p Facts) -> Self {
+        let maxphyaddr = facts.int("maxphyaddr").and_then(|bits| bits.try_into().ok());
+        Replay { policy, facts, state: State::new(maxphyaddr) }
+    }
+
+    /// Takes the next event and adds the points that it decides.
+    pub fn take(&mut self, event: Event<'_>, decisions: &mut Vec<Decision<'p>>) {
+        let mut decide = |action, seen, predicted| decisions.push(Decision { action, seen, predicted });
+        match event {
+            Event::Begin => self.begin(),
+            Event::Host(&HostRecord::Reset { at, value }) => {
+                decide(Action::Reset(at), Effect::Value(value), self.reset(at, value));
+            }
+            Event::Host(&HostRecord::Step { step, status, value }) => {
+                let predicted = self.step(step, status, value);
+                decide(Action::Step(step), Effect::Reply { status, value }, predicted);
+            }
+            Event::Host(&HostRecord::MmioRead { width, gpa, value, .. }) => {
+                self.state.exits.push_back(Exit { write: false, width, gpa, value });
+            }
+            Event::Host(&HostRecord::MmioWrite { width, gpa, value, .. }) => {
+                self.state.exits.push_back(Exit { write: true, width, gpa, value });
+            }
+            Event::Write { at, value, outcome } => {
+                let (seen, predicted) = self.write(at, value, outcome);
+                decide(Action::Write(at, value), seen, predicted);
+            }
+            Event::Read { at, outcome } => {
+                let (seen, predicted) = self.read(at, outcome);
+                decide(Action::Read(at), seen, predicted);
+            }
+            Event::Guest(record) => self.guest(record, &mut decide),
+            Event::Shutdown => self.finish(true, &mut decide),
+            Event::End => self.finish(false, &mut decide),
+        }
+    }
+
+    fn guest(&mut self, record: &Record, decide: &mut impl Decide<'p>) {
+        match *record {
+            Record::Exec { insn, cpl, fault } => {
+                let seen = fault.map_or(Effect::Ran, Effect::Fault);
+                let row =
+                    self.policy.instructions.iter().find(|row| row.instructions.iter().any(|name| name.0 == insn));
+                let predicted = row.ok_or(Why::NoRow).and_then(|row| {
+                    let (expected, rule) = row.outcome(cpl, &self.state.cpuid)?;
+                    Ok(Prediction { expected, row: insn.name(), rule, source: &row.source })
+                });
+                decide(Action::Exec { insn, cpl }, seen, predicted);
+            }
+            Record::Access(access) => {
+                let (seen, expected, rule) = mmio::access(&access, &mut self.state.slots, &mut self.state.exits);
+                let last = access.gpa.saturating_add(access.width.into());
+                let predicted = if !self.policy.host {
+                    Err(Why::NotHost)
+                } else if access.gpa < WINDOW || last > WINDOW + WINDOW_SIZE {
+                    Err(Why::Window)
+                } else {
+                    Ok(Prediction { expected, row: "test window", rule, source: mmio::SOURCE })
+                };
+                decide(Action::Access(access), seen, predicted);
+            }
+            Record::Trap { cpu, trap } => {
+                let (action, predicted) = self.trap(cpu, trap);
+                decide(action, trap.into(), predicted);
+            }
+            Record::Cpuid(leaf) => self.cpuid(leaf, decide),
+            Record::Init { cpu } => self.init(cpu),
+            Record::Up { cpu, .. } => self.state.cpu(cpu).long_mode = true,
+            // The judge ends a cell on these; series and reads come as events of their own.
+            Record::Dead { .. } | Record::Skip { .. } | Record::Panic { .. } => {}
+            Record::Write { .. } | Record::Writes { .. } | Record::Reads { .. } => {}
+        }
+    }
+
+    /// The vCPU that boots runs. The VMM that reported its creation started it in 64-bit mode.
+    fn begin(&mut self) {
+        let boot = self.state.cpu(0);
+        boot.long_mode = true;
+        if boot.fresh {
+            (boot.cr0, boot.cr4) = (Some(START_CR0), Some(START_CR4));
+        }
+    }
+
+    fn reset(&mut self, at: Place, value: u64) -> Result<Prediction<'p>, Why> {
+        self.state.cpu(at.cpu).fresh = true;
+        let by = |row, source, reset| Ok(Prediction { expected: Effect::Value(reset), row, rule: Rule::Reset, source });
+        match at.register {
+            Register::Msr(index) => {
+                self.store_msr(at.cpu, index, value);
+                let row = self.row(index).ok_or(Why::NoRow)?;
+                by(&row.name, &row.source, row.reset.ok_or(Why::NoRow)?)
+            }
+            Register::Cr0 => {
+                self.set_cr0(at.cpu, value);
+                let rules = self.policy.cr0.as_ref().ok_or(Why::NoRow)?;
+                by("CR0", &rules.source, rules.reset)
+            }
+            _ => Err(Why::NoRow),
+        }
+    }
+
+    fn step(&mut self, step: Step, status: Status, value: u64) -> Result<Prediction<'p>, Why> {
+        let predicted = match status {
+            Status::Invalid => Err(Why::Vmm),
+            _ if !self.policy.host => Err(Why::NotHost),
+            _ => self.predict_step(step),
+        };
+        if status == Status::Done {
+            self.step_done(step, value);
+        }
+        predicted
+    }
+
+    fn trap(&mut self, cpu: u8, trap: Trap) -> (Action, Result<Prediction<'p>, Why>) {
+        if trap.vector != mce::VECTOR {
+            return (Action::Trap { cpu }, Err(Why::NoRow));
+        }
+        let by = |rule, expected| Ok(Prediction { expected, row: "#MC", rule, source: mce::INJECT_SOURCE });
+        let due = std::mem::take(&mut self.state.cpu(cpu).due);
+        let predicted = match due {
+            _ if self.policy.mce.is_none() => Err(Why::NoRow),
+            Due::MachineCheck => by(Rule::MceDelivered, Effect::Trap { vector: mce::VECTOR, error: 0 }),
+            Due::TripleFault => by(Rule::MceTripleFault, Effect::Nothing),
+            Due::Nothing => by(Rule::NoMachineCheck, Effect::Nothing),
+            Due::Either => Err(Why::MceState),
+        };
+        (Action::MachineCheck { cpu }, predicted)
+    }
+
+    fn cpuid(&mut self, leaf: CpuidLeaf, decide: &mut impl Decide<'p>) {
+        let CpuidLeaf { leaf, subleaf, registers } = leaf;
+        self.state.cpuid.insert((leaf, subleaf), registers);
+        let (seen, wanted) = match leaf {
+            1 => {
+                let fact = self.facts.0.get("cpuid-mtrr").map(|_| u64::from(self.facts.is("cpuid-mtrr")));
+                (u64::from(registers[3] >> 12 & 1), fact)
+            }
+            0x8000_0008 => {
+                let bits = registers[0] as u8;
+                self.state.cpu(0).maxphyaddr = Some(bits);
+                (bits.into(), self.facts.int("maxphyaddr"))
+            }
+            _ => return,
+        };
+        if let Some(wanted) = wanted {
+            let (row, source) = ("CPUID", "the VM configuration");
+            let expected = Effect::Value(wanted);
+            let predicted = Ok(Prediction { expected, row, rule: Rule::VmConfig, source });
+            decide(Action::Cpuid { leaf, subleaf }, Effect::Value(seen), predicted);
+        }
+    }
+
+    fn init(&mut self, cpu: u8) {
+        let rules = self.policy.cr0.as_ref();
+        let cpu = self.state.cpu(cpu);
+        cpu.cr0 = cpu.cr0.and_then(|before| rules.map(|rules| rules.after_init(before)));
+        (cpu.cr4, cpu.long_mode, cpu.after_init) = (Some(0), false, true);
+    }
+
+    fn finish(&mut self, shutdown: bool, decide: &mut impl Decide<'p>) {
+        let by = |rule, expected| Ok(Prediction { expected, row: "#MC", rule, source: mce::INJECT_SOURCE });
+        for (index, cpu) in self.state.cpus() {
+            let happened = if shutdown { Effect::Happened } else { Effect::Nothing };
+            let due = std::mem::take(&mut cpu.due);
+            match due {
+                Due::Nothing => {}
+                Due::TripleFault => {
+                    decide(Action::TripleFault, happened, by(Rule::MceTripleFault, Effect::Happened));
+                }
+                Due::MachineCheck => {
+                    let expected = Effect::Trap { vector: mce::VECTOR, error: 0 };
+                    decide(Action::MachineCheck { cpu: index }, Effect::Nothing, by(Rule::MceDelivered, expected));
+                }
+                Due::Either => decide(Action::TripleFault, happened, Err(Why::MceState)),
+            }
+        }
+        for exit in self.state.exits.drain(..) {
+            let predicted = if self.policy.host {
+                let (expected, row, rule, source) = (Effect::Nothing, "test window", Rule::OneToOne, mmio::SOURCE);
+                Ok(Prediction { expected, row, rule, source })
+            } else {
+                Err(Why::NotHost)
+            };
+            decide(Action::StrayExit(exit), Effect::Happened, predicted);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What is known of a VM at one moment of its run.
+
+use super::memslot::Slots;
+use super::point::Exit;
+use std::collections::{BTreeMap, VecDeque};
+
+/// CR4 of a vCPU that the embedded VMM starts in 64-bit mode: PAE, OSFXSR, OSXMMEXCPT.
+pub const START_CR4: u64 = 0x620;
+
+/// What an injected machine check has yet to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Raise #MC.
+    MachineCheck,
+    /// Shut the VM down.
+    TripleFault,
+    /// One of them; it is not known which.
+    Either,
+}
+
+/// What is known of a vCPU.
+#[derive(Debug, Clone, Default)]
+pub struct Cpu {
+    /// MSRs as they are stored.
+    pub msrs: BTreeMap<u32, u64>,
+    /// CR0.
+    pub cr0: Option<u64>,
+    /// CR4.
+    pub cr4: Option<u64>,
+    /// MAXPHYADDR that it sees, in bits.
+    pub maxphyaddr: Option<u8>,
+    /// It is in 64-bit mode.
+    pub long_mode: bool,
+    /// INIT reset it, and its CR0 was not seen since.
+    pub after_init: bool,
+    /// Its creation was reported, so that what nobody set is as KVM makes it.
+    pub fresh: bool,
+    /// MCG_CAP that KVM_X86_SETUP_MCE set.
+    pub mcg_cap: Option<u64>,
+    /// What is due on it.
+    pub due: Due,
+}
+
+/// What is known of a VM.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    maxphyaddr: Option<u8>,
+    cpus: BTreeMap<u8, Cpu>,
+    /// CPUID as the guest reported it, by leaf and subleaf.
+    pub cpuid: BTreeMap<(u32, u32), [u32; 4]>,
+    /// Memslots that steps made.
+    pub slots: Slots,
+    /// MMIO exits that belong to no access yet.
+    pub exits: VecDeque<Exit>,
+}
+
+impl State {
+    /// Nothing is known but MAXPHYADDR, in bits, of all vCPUs.
+    pub fn new(maxphyaddr: Option<u8>) -> Self {
+        State { maxphyaddr, ..State::default() }
+    }
+
+    /// The vCPU of that index.
+    pub fn cpu(&mut self, index: u8) -> &mut Cpu {
+        let maxphyaddr = self.maxphyaddr;
+        self.cpus.entry(index).or_insert_with(|| Cpu { maxphyaddr, ..Cpu::default() })
+    }
+
+    /// All vCPUs of which something is known.
+    pub fn cpus(&mut self) -> impl Iterator<Item = (u8, &mut Cpu)> {
+        self.cpus.iter_mut().map(|(&index, cpu)| (index, cpu))
+    }
+}

@@ -1,0 +1,176 @@
+//! Host steps: what KVM's ioctls reply.
+
+use super::mce::{self, Mce};
+use super::memslot::{self, EINVAL, Slot};
+use super::point::{Effect, Prediction, Rule, Why};
+use super::policy::FlagRule;
+use super::register::{Fate, View};
+use super::replay::Replay;
+use super::state::Due;
+use wire::layout::{FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, START_CR0, VARIABLE_MTRRS};
+use wire::step::{Status, Step};
+
+/// The step succeeds.
+const DONE: Effect = reply(Status::Done, 0);
+const INVALID: Effect = reply(Status::Errno(EINVAL), 0);
+
+const fn reply(status: Status, value: u64) -> Effect {
+    Effect::Reply { status, value }
+}
+
+/// A read as KVM_GET_MSRS and the like reply to it; `refused` is how they refuse.
+fn read_reply(view: View, refused: Status) -> Effect {
+    match view {
+        View::Value(value) => reply(Status::Done, value),
+        View::Unknown => Effect::AnyReply,
+        View::Fault => reply(refused, 0),
+    }
+}
+
+fn write_reply(fate: Fate, refused: Status) -> Effect {
+    if fate == Fate::Refused { reply(refused, 0) } else { DONE }
+}
+
+impl<'p> Replay<'p> {
+    /// What is predicted of a step.
+    pub(super) fn predict_step(&mut self, step: Step) -> Result<Prediction<'p>, Why> {
+        let by = |row, rule, source, expected| Ok(Prediction { expected, row, rule, source });
+        match step {
+            Step::SetMsr { cpu, index, value } => self.set_msr(cpu, index, value, Status::Refused),
+            Step::SetOneReg { cpu, index, value } => self.set_msr(cpu, index, value, Status::Errno(EINVAL)),
+            Step::GetMsr { cpu, index } => self.get_msr(cpu, index, Status::Refused),
+            Step::GetOneReg { cpu, index } => self.get_msr(cpu, index, Status::Errno(EINVAL)),
+            Step::SetCr0 { cpu, value } => {
+                let rules = self.policy.cr0.as_ref().ok_or(Why::NoRow)?;
+                let source = rules.set_sregs_source.as_deref().ok_or(Why::NoRow)?;
+                let (fate, rule) = rules.set_sregs(value, self.state.cpu(cpu).long_mode);
+                by("CR0", rule, source, write_reply(fate, Status::Errno(EINVAL)))
+            }
+            Step::GetCr0 { cpu } => {
+                let rules = self.policy.cr0.as_ref().ok_or(Why::NoRow)?;
+                let source = rules.set_sregs_source.as_deref().ok_or(Why::NoRow)?;
+                let (view, rule) = self.cr0_view(cpu);
+                by("CR0", rule, source, read_reply(view, Status::Errno(EINVAL)))
+            }
+            Step::ListsMsr { index } => {
+                let row = self.row(index).ok_or(Why::NoRow)?;
+                let listed = row.listed.ok_or(Why::NoRow)?;
+                by(&row.name, Rule::Listed, "x86.c:msrs_to_save_base", reply(Status::Done, listed.into()))
+            }
+            Step::SetMaxphyaddr { .. } => by("CPUID", Rule::Always, "cpuid.c:kvm_vcpu_ioctl_set_cpuid2", DONE),
+            Step::CopyState { from, to } => {
+                let refused = copied_msrs().any(|index| {
+                    let value = self.msr_view(from, index, true).ok().and_then(|(view, ..)| view.value());
+                    let fate = value.and_then(|value| self.msr_fate(to, index, value, true).ok());
+                    fate.is_some_and(|(fate, ..)| fate == Fate::Refused)
+                });
+                let expected = reply(if refused { Status::Refused } else { Status::Done }, 0);
+                by("save and restore", Rule::Always, "x86.c:__set_sregs_common, kvm_set_msr_common", expected)
+            }
+            Step::SetupMce { cpu, mcg_cap } => {
+                let rules = self.policy.mce.as_ref().ok_or(Why::NoRow)?;
+                let caps = self.facts.int("mce-caps").ok_or(Why::MceCaps)?;
+                let taken = Mce::new(rules, self.state.cpu(cpu)).takes_cap(mcg_cap, caps);
+                by("KVM_X86_SETUP_MCE", Rule::McgCap, mce::SETUP_SOURCE, if taken { DONE } else { INVALID })
+            }
+            Step::InjectMce { cpu, event } => {
+                let rules = self.policy.mce.as_ref().ok_or(Why::NoRow)?;
+                let taken = Mce::new(rules, self.state.cpu(cpu)).takes(event)?;
+                let (rule, expected) = if taken { (Rule::Always, DONE) } else { (Rule::MceInvalid, INVALID) };
+                by("KVM_X86_SET_MCE", rule, mce::INJECT_SOURCE, expected)
+            }
+            Step::SetSlot { api, slot, flags, gpa, pages } => {
+                let row = memslot::flags(&self.policy.memslot_flags, api, flags, self.facts)?;
+                let refused = row.and_then(|row| match row.reply {
+                    FlagRule::Accepted => None,
+                    FlagRule::Einval => Some((row, INVALID)),
+                    FlagRule::Refused => Some((row, Effect::AnyErrno)),
+                });
+                if let Some((row, expected)) = refused {
+                    return by(&row.name, Rule::Flag, &row.source, expected);
+                }
+                match (self.state.slots.reply(slot, Slot::new(gpa, pages, flags)), row) {
+                    ((DONE, _), Some(row)) => by(&row.name, Rule::Flag, &row.source, DONE),
+                    ((expected, rule), _) => by("memslot", rule, memslot::SOURCE, expected),
+                }
+            }
+            Step::DeleteSlot { slot, .. } => {
+                let there = self.state.slots.has(slot);
+                let (rule, expected) = if there { (Rule::Slot, DONE) } else { (Rule::SlotAbsent, INVALID) };
+                by("memslot", rule, memslot::SOURCE, expected)
+            }
+            Step::Poke { .. } => by("memslot's memory", Rule::Always, "mmap of the VMM", DONE),
+            Step::Peek { slot, offset } => {
+                let value = self.state.slots.load(slot, offset.into(), 8);
+                by("memslot's memory", Rule::Kept, "mmap of the VMM", reply(Status::Done, value))
+            }
+            Step::StartCpu { .. } => by("vCPU", Rule::Always, "x86.c:kvm_arch_vcpu_ioctl_set_sregs", DONE),
+        }
+    }
+
+    fn get_msr(&mut self, cpu: u8, index: u32, refused: Status) -> Result<Prediction<'p>, Why> {
+        let (view, row, rule, source) = self.msr_view(cpu, index, true)?;
+        Ok(Prediction { expected: read_reply(view, refused), row, rule, source })
+    }
+
+    fn set_msr(&mut self, cpu: u8, index: u32, value: u64, refused: Status) -> Result<Prediction<'p>, Why> {
+        let (fate, row, rule, source) = self.msr_fate(cpu, index, value, true)?;
+        Ok(Prediction { expected: write_reply(fate, refused), row, rule, source })
+    }
+
+    /// Takes a step that was done into the state.
+    pub(super) fn step_done(&mut self, step: Step, value: u64) {
+        match step {
+            Step::SetMsr { cpu, index, value } | Step::SetOneReg { cpu, index, value } => {
+                self.store_msr(cpu, index, value);
+            }
+            Step::GetMsr { cpu, index } | Step::GetOneReg { cpu, index } => self.adopt_msr(cpu, index, value),
+            Step::SetCr0 { cpu, value } => self.set_cr0(cpu, value),
+            Step::GetCr0 { cpu } => self.set_cr0(cpu, value),
+            Step::ListsMsr { .. } => {}
+            Step::SetMaxphyaddr { cpu, bits } => self.state.cpu(cpu).maxphyaddr = Some(bits),
+            Step::CopyState { from, to } => self.copy(from, to),
+            Step::SetupMce { cpu, mcg_cap } => {
+                if let Some(rules) = &self.policy.mce {
+                    Mce::new(rules, self.state.cpu(cpu)).set_up(mcg_cap);
+                }
+            }
+            Step::InjectMce { cpu, event } => {
+                if let Some(rules) = &self.policy.mce {
+                    Mce::new(rules, self.state.cpu(cpu)).inject(event);
+                }
+            }
+            Step::SetSlot { slot, flags, gpa, pages, .. } => {
+                self.state.slots.set(slot, Slot::new(gpa, pages, flags));
+            }
+            Step::DeleteSlot { slot, .. } => self.state.slots.delete(slot),
+            Step::Poke { slot, offset, value } => self.state.slots.store(slot, offset.into(), 8, value),
+            Step::Peek { slot, offset } => self.state.slots.store(slot, offset.into(), 8, value),
+            Step::StartCpu { cpu, .. } => {
+                let cpu = self.state.cpu(cpu);
+                (cpu.cr0, cpu.cr4) = (Some(START_CR0), Some(super::state::START_CR4));
+                (cpu.long_mode, cpu.after_init, cpu.due) = (true, false, Due::Nothing);
+            }
+        }
+    }
+
+    /// The special registers, all MTRRs and the PAT of one vCPU were set on another.
+    fn copy(&mut self, from: u8, to: u8) {
+        for index in copied_msrs() {
+            match self.msr_view(from, index, true).ok().and_then(|(view, ..)| view.value()) {
+                Some(value) => self.store_msr(to, index, value),
+                None => self.forget_msr(to, index),
+            }
+        }
+        let from = self.state.cpu(from);
+        let (cr0, cr4, long_mode) = (from.cr0, from.cr4, from.long_mode);
+        let to = self.state.cpu(to);
+        (to.cr0, to.cr4, to.long_mode, to.after_init) = (cr0, cr4, long_mode, false);
+    }
+}
+
+/// The MSRs that [`Step::CopyState`] carries.
+fn copied_msrs() -> impl Iterator<Item = u32> {
+    let variable = MTRR_PHYSBASE0..MTRR_PHYSBASE0 + 2 * VARIABLE_MTRRS;
+    FIXED_MTRRS.into_iter().chain(variable).chain([MTRR_DEF_TYPE, PAT])
+}

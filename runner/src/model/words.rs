@@ -1,0 +1,209 @@
+//! Points in words, for people.
+
+use super::names::{Bits, Errno, Exception, Hex, Msr};
+use super::point::{Action, Effect, Exit, Rule, Why};
+use std::fmt;
+use wire::outcome::After;
+use wire::register::{Place, Register};
+use wire::step::{SlotApi, Status, Step};
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Action::Reset(Place { cpu, register }) => match register {
+                Register::Msr(index) => write!(f, "vCPU {cpu}: {} at creation", Msr(index)),
+                _ => write!(f, "vCPU {cpu}: CR0 at creation"),
+            },
+            Action::Read(Place { cpu, register }) => match register {
+                Register::Msr(index) => write!(f, "vCPU {cpu}: RDMSR {}", Msr(index)),
+                Register::Cr4 => write!(f, "vCPU {cpu}: MOV from CR4"),
+                _ => write!(f, "vCPU {cpu}: MOV from CR0"),
+            },
+            Action::Write(Place { cpu, register }, value) => match register {
+                Register::Msr(index) => write!(f, "vCPU {cpu}: WRMSR {} <- {}", Msr(index), Hex(value)),
+                Register::Cr0 => write!(f, "vCPU {cpu}: MOV CR0 <- {value:#x}"),
+                Register::Cr4 => write!(f, "vCPU {cpu}: MOV CR4 <- {value:#x}"),
+                Register::Lmsw => write!(f, "vCPU {cpu}: LMSW {value:#x}"),
+                Register::Clts => write!(f, "vCPU {cpu}: CLTS"),
+            },
+            Action::Exec { insn, cpl } => write!(f, "{} at CPL {cpl}", insn.name().to_uppercase()),
+            Action::Access(access) if access.write => write!(
+                f,
+                "{}-byte store of {:#x} to GPA {:#x} at CPL {}",
+                access.width, access.value, access.gpa, access.cpl
+            ),
+            Action::Access(access) => {
+                write!(f, "{}-byte load from GPA {:#x} at CPL {}", access.width, access.gpa, access.cpl)
+            }
+            Action::StrayExit(exit) => write!(f, "{exit}, which no access explains"),
+            Action::MachineCheck { cpu } => write!(f, "vCPU {cpu}: machine check"),
+            Action::Trap { cpu } => write!(f, "vCPU {cpu}: exception"),
+            Action::Cpuid { leaf, subleaf } => {
+                let what = if leaf == 1 { "EDX.MTRR" } else { "EAX[7:0], MAXPHYADDR" };
+                write!(f, "CPUID {leaf:#x}.{subleaf}: {what}")
+            }
+            Action::Step(step) => StepWords(step).fmt(f),
+            Action::TripleFault => f.write_str("triple fault"),
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, to) = if self.write { ("write", "to") } else { ("read", "from") };
+        write!(f, "KVM_EXIT_MMIO {}-byte {what} of {:#x} {to} GPA {:#x}", self.width, self.value, self.gpa)
+    }
+}
+
+struct StepWords(Step);
+
+impl fmt::Display for StepWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Step::SetMsr { cpu, index, value } => {
+                write!(f, "vCPU {cpu}: KVM_SET_MSRS {} <- {}", Msr(index), Hex(value))
+            }
+            Step::GetMsr { cpu, index } => write!(f, "vCPU {cpu}: KVM_GET_MSRS {}", Msr(index)),
+            Step::SetOneReg { cpu, index, value } => {
+                write!(f, "vCPU {cpu}: KVM_SET_ONE_REG {} <- {}", Msr(index), Hex(value))
+            }
+            Step::GetOneReg { cpu, index } => write!(f, "vCPU {cpu}: KVM_GET_ONE_REG {}", Msr(index)),
+            Step::SetCr0 { cpu, value } => write!(f, "vCPU {cpu}: KVM_SET_SREGS CR0 <- {value:#x}"),
+            Step::GetCr0 { cpu } => write!(f, "vCPU {cpu}: KVM_GET_SREGS CR0"),
+            Step::ListsMsr { index } => write!(f, "KVM_GET_MSR_INDEX_LIST has {}", Msr(index)),
+            Step::SetMaxphyaddr { cpu, bits } => write!(f, "vCPU {cpu}: KVM_SET_CPUID2 with MAXPHYADDR {bits}"),
+            Step::CopyState { from, to } => write!(f, "MTRRs, PAT and CR0 of vCPU {from} set on vCPU {to}"),
+            Step::SetupMce { cpu, mcg_cap } => write!(f, "vCPU {cpu}: KVM_X86_SETUP_MCE MCG_CAP {mcg_cap:#x}"),
+            Step::InjectMce { cpu, event } => write!(
+                f,
+                "vCPU {cpu}: KVM_X86_SET_MCE bank {} status {:#x} MCG_STATUS {:#x}",
+                event.bank, event.status, event.mcg_status
+            ),
+            Step::SetSlot { api, slot, flags, gpa, pages } => {
+                write!(f, "{}: slot {slot} with flags {flags:#x}, {pages} pages at GPA {gpa:#x}", ioctl(api))
+            }
+            Step::DeleteSlot { api, slot } => write!(f, "{}: slot {slot} deleted", ioctl(api)),
+            Step::Poke { slot, offset, value } => write!(f, "HVA of slot {slot}, offset {offset:#x} <- {value:#x}"),
+            Step::Peek { slot, offset } => write!(f, "HVA of slot {slot}, offset {offset:#x} read"),
+            Step::StartCpu { cpu, .. } => write!(f, "vCPU {cpu}: started in 64-bit mode"),
+        }
+    }
+}
+
+fn ioctl(api: SlotApi) -> &'static str {
+    match api {
+        SlotApi::V1 => "KVM_SET_USER_MEMORY_REGION",
+        SlotApi::V2 => "KVM_SET_USER_MEMORY_REGION2",
+    }
+}
+
+/// An effect in words, of an action.
+pub struct EffectOf(pub Effect, pub Action);
+
+impl fmt::Display for EffectOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let EffectOf(effect, action) = *self;
+        match effect {
+            Effect::Value(value) => write!(f, "{value:#x}"),
+            Effect::AnyValue => f.write_str("a value, whichever"),
+            Effect::Ran => f.write_str("runs without an exception"),
+            Effect::Fault(fault) => Exception::from(fault).fmt(f),
+            Effect::Written { fault, after } => {
+                match fault {
+                    None => f.write_str("accepted")?,
+                    Some(fault) => Exception::from(fault).fmt(f)?,
+                }
+                match after {
+                    After::AsWritten if fault.is_none() => f.write_str(", reads back as written"),
+                    After::AsWritten => f.write_str(", unchanged"),
+                    After::Value(read) => write!(f, ", reads back {read:#x}"),
+                    After::Unreadable(vector) => write!(f, ", and {} on reading it", Exception(vector, None)),
+                }
+            }
+            Effect::Reply { status, value } => match status {
+                Status::Done => match action {
+                    Action::Step(step) if super::point::replies_with_value(step) => write!(f, "{value:#x}"),
+                    _ => f.write_str("done"),
+                },
+                Status::Refused => f.write_str("refused (no entry taken)"),
+                Status::Errno(errno) => write!(f, "fails with {}", Errno(errno)),
+                Status::Invalid => f.write_str("not done by the VMM"),
+            },
+            Effect::AnyReply => f.write_str("done, with a value, whichever"),
+            Effect::AnyErrno => f.write_str("fails with some error"),
+            Effect::Memory { fault, value, exits } => {
+                let mut parts = Vec::new();
+                parts.extend(fault.map(|fault| Exception::from(fault).to_string()));
+                parts.extend(value.map(|value| format!("gives {value:#x}")));
+                parts.extend(exits.iter().flatten().map(Exit::to_string));
+                if exits == [None; 2] {
+                    parts.push("no exit".into());
+                }
+                f.write_str(&parts.join(", "))
+            }
+            Effect::Trap { vector, error } => Exception(vector, Some(error)).fmt(f),
+            Effect::Nothing => f.write_str("none"),
+            Effect::Happened => f.write_str("happened"),
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match *self {
+            Rule::Accepted => "passes all checks",
+            Rule::Kept => "holds what was written last",
+            Rule::Readable => "can be read; what it holds is not known",
+            Rule::Fixed => "always holds this value",
+            Rule::NeverRead => "cannot be read",
+            Rule::NeverWritten => "cannot be written",
+            Rule::Ignored => "writes have no effect",
+            Rule::Reserved { bits } => return write!(f, "reserved bits {} are set", Bits(bits)),
+            Rule::NoType { byte, value } => return write!(f, "byte {byte} holds {value:#04x}, no memory type"),
+            Rule::Reset => "value at creation",
+            Rule::Init => "what INIT leaves",
+            Rule::Cr0Combination { bit, needs } => return write!(f, "bit {bit} needs bit {needs}"),
+            Rule::Cr0Paging => "paging cannot be turned off in 64-bit mode",
+            Rule::Cr0Undefined => "undefined bits stay zero, fixed ones stay one",
+            Rule::Privileged => "needs CPL 0",
+            Rule::Announced => "CPUID announces it",
+            Rule::NotAnnounced => "CPUID does not announce it",
+            Rule::Always => "always works",
+            Rule::Slot => "a memslot is there",
+            Rule::ReadOnlySlot => "a write to a read-only memslot leaves the VM",
+            Rule::NoSlot => "where no memslot is, the access leaves the VM",
+            Rule::Flag => "the flag decides",
+            Rule::SlotFixed => "a memslot cannot change its size or whether it is read-only",
+            Rule::SlotOverlap => "memslots cannot overlap",
+            Rule::SlotAbsent => "there is no such memslot",
+            Rule::Listed => "whether KVM lists it",
+            Rule::VmConfig => "what the VM configuration shows",
+            Rule::OneToOne => "each exit belongs to an access",
+            Rule::McgCap => "1 to 32 banks and supported capabilities",
+            Rule::MceBank => "the error is kept in its bank",
+            Rule::MceInvalid => "needs a bank that is there, and VAL",
+            Rule::MceDropped => "reporting is off in MCG_CTL or MCi_CTL, so it is dropped",
+            Rule::MceDelivered => "an uncorrected error raises #MC",
+            Rule::MceTripleFault => "with CR4.MCE clear or MCIP set, an uncorrected error shuts down",
+            Rule::MceRegister => "MC banks as KVM emulates them",
+            Rule::NoMachineCheck => "nothing was injected that raises #MC",
+        })
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Why::NoRow => "no row of the policy speaks of it",
+            Why::Unpredicted => "the policy predicts nothing of it",
+            Why::NotHost => "the policy does not speak of what a host does",
+            Why::Maxphyaddr => "MAXPHYADDR is not known",
+            Why::Unknown => "the value before is not known",
+            Why::Cpuid => "the guest did not report the CPUID leaf that announces it",
+            Why::MceState => "whether CR4.MCE or MCG_STATUS.MCIP was set is not known",
+            Why::MceCaps => "the MCE capabilities that KVM supports are not known",
+            Why::Vmm => "the VMM would not do the step",
+            Why::Window => "the access is outside the test window",
+        })
+    }
+}

@@ -1,1 +1,17 @@
-//! (filled by its owner)
+//! The judge: from what was observed in a cell, the facts and a policy, a verdict with every point that is not as
+//! predicted.
+
+mod cell;
+mod deviation;
+mod ending;
+mod log;
+mod merge;
+mod verdict;
+
+#[cfg(test)]
+mod tests;
+
+pub use cell::{Departures, Judge, Judgement};
+pub use deviation::{Deviation, Deviations};
+pub use merge::{By, Point};
+pub use verdict::{UnknownVerdict, Verdict};

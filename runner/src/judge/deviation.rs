@@ -1,0 +1,215 @@
+//! Deviations: known differences from the policy, each with an id and a reason, that turn fail into xfail.
+
+use super::ending::EndKind;
+use crate::config::{self, ConfigError, Source};
+use crate::host::facts::Facts;
+use crate::machine::End;
+use crate::model::policy::{BitRange, MsrRange, When};
+use crate::model::{Action, Class, Decision, Effect};
+use crate::plan::pattern::fits;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use toml::Spanned;
+use wire::register::Register;
+
+/// A register of which a deviation speaks: `"cr0"`, or MSRs such as `"0x200-0x20f"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+enum Registers {
+    Cr0,
+    Msrs(MsrRange),
+}
+
+impl TryFrom<String> for Registers {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "cr0" { Ok(Registers::Cr0) } else { MsrRange::try_from(text).map(Registers::Msrs) }
+    }
+}
+
+impl Registers {
+    fn has(self, register: Register) -> bool {
+        match (self, register) {
+            (Registers::Cr0, Register::Cr0) => true,
+            (Registers::Msrs(msrs), Register::Msr(index)) => msrs.has(index),
+            _ => false,
+        }
+    }
+}
+
+/// Points that a deviation excuses.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct PointExcuse {
+    /// The registers; without any, points that touch no register.
+    #[serde(default)]
+    registers: Vec<Registers>,
+    /// What is predicted.
+    expected: Class,
+    /// What is seen.
+    seen: Class,
+    /// Of two values, the bits in which they may differ; all of them where there is no such word.
+    bits: Option<BitRange>,
+}
+
+impl PointExcuse {
+    /// Whether it excuses a point of this register, if it is of one.
+    fn excuses(&self, action: Action, expected: Effect, seen: Effect) -> bool {
+        let registers = match action.register() {
+            Some(register) => self.registers.iter().any(|registers| registers.has(register)),
+            None => self.registers.is_empty(),
+        };
+        let bits = match (self.bits.and_then(|bits| bits.mask(None)), expected.value(), seen.value()) {
+            (Some(bits), Some(expected), Some(seen)) => (expected ^ seen) & !bits == 0,
+            (bits, ..) => bits.is_none(),
+        };
+        registers && bits && (expected.class(action), seen.class(action)) == (self.expected, self.seen)
+    }
+}
+
+/// An ending that a deviation excuses.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct EndExcuse {
+    /// Its kind.
+    end: EndKind,
+    /// The first instruction bytes, as two hexadecimal digits each, where the end has any: `"66 0f ae"`.
+    #[serde(default)]
+    bytes: String,
+}
+
+/// One known difference.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Deviation {
+    id: Spanned<String>,
+    /// Why it is so.
+    pub reason: String,
+    /// How it is known.
+    pub source: String,
+    /// It is there where one of these holds.
+    when: Vec<When>,
+    /// The tests that show it, as `family/test` with `*` for any text.
+    tests: Vec<String>,
+    /// The points that it excuses.
+    #[serde(default)]
+    points: Vec<PointExcuse>,
+    /// The endings that it excuses.
+    #[serde(default)]
+    ends: Vec<EndExcuse>,
+}
+
+impl Deviation {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        self.id.get_ref()
+    }
+
+    /// Whether it should show in a test.
+    pub fn applies(&self, test: &str, facts: &Facts) -> bool {
+        self.when.iter().any(|when| when.holds(facts)) && self.tests.iter().any(|pattern| fits(pattern, test))
+    }
+
+    /// Whether it excuses a point.
+    pub fn excuses(&self, decision: &Decision<'_>) -> bool {
+        let Ok(prediction) = decision.predicted else { return false };
+        self.points.iter().any(|excuse| excuse.excuses(decision.action, prediction.expected, decision.seen))
+    }
+
+    /// Whether it excuses an ending of that kind.
+    pub fn excuses_end(&self, kind: EndKind, end: &End) -> bool {
+        self.ends.iter().any(|excuse| {
+            let wanted = excuse.bytes.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).ok());
+            let found: &[u8] = if let End::InternalError { bytes, .. } = end { bytes } else { &[] };
+            let found = found.iter().map(|&byte| Some(byte)).chain(std::iter::repeat(None));
+            excuse.end == kind && wanted.zip(found).all(|(wanted, found)| wanted == found)
+        })
+    }
+}
+
+/// All known differences.
+#[derive(Debug, Clone, Default)]
+pub struct Deviations(Vec<Deviation>);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    deviation: Vec<Deviation>,
+}
+
+impl Deviations {
+    /// Reads deviations, any number in a file.
+    ///
+    /// # Errors
+    /// The first mistake, with its place: among them an id that is given twice, or a deviation that excuses nothing.
+    pub fn load<'a>(sources: impl IntoIterator<Item = &'a Source>) -> Result<Deviations, ConfigError> {
+        let (mut all, mut ids) = (Vec::new(), BTreeMap::new());
+        for source in sources {
+            for deviation in config::parse::<File>(source)?.deviation {
+                check(source, &deviation)?;
+                if let Some(other) = ids.insert(deviation.id().to_owned(), source.name.clone()) {
+                    let message = format!("deviation `{}` is in {other} already", deviation.id());
+                    return Err(ConfigError::at(source, deviation.id.span(), message));
+                }
+                all.push(deviation);
+            }
+        }
+        Ok(Deviations(all))
+    }
+
+    /// No known differences: what is not as predicted fails.
+    pub fn none() -> Deviations {
+        Deviations::default()
+    }
+
+    /// All of them, in the order of the files.
+    pub fn iter(&self) -> impl Iterator<Item = &Deviation> {
+        self.0.iter()
+    }
+}
+
+/// What the fields' types do not say.
+fn check(source: &Source, deviation: &Deviation) -> Result<(), ConfigError> {
+    let bad = |what: &str| {
+        let message = format!("deviation `{}`: {what}", deviation.id());
+        Err(ConfigError::at(source, deviation.id.span(), message))
+    };
+    let mut bytes = deviation.ends.iter().flat_map(|end| end.bytes.split_whitespace());
+    if deviation.points.is_empty() && deviation.ends.is_empty() {
+        return bad("it excuses neither `points` nor `ends`");
+    }
+    if bytes.any(|byte| byte.len() != 2 || u8::from_str_radix(byte, 16).is_err()) {
+        return bad("`bytes` are two hexadecimal digits each, with spaces between them");
+    }
+    if deviation.points.iter().any(|excuse| excuse.expected == excuse.seen && excuse.seen != Class::Value) {
+        return bad("what is expected and what is seen are the same");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Deviations, ConfigError> {
+        Deviations::load([&Source { name: "configs/deviations/x.toml".into(), text: text.into() }])
+    }
+
+    #[test]
+    fn a_mistake_is_placed() {
+        let said = |text: &str| load(text).unwrap_err().to_string();
+        let deviation = |extra: &str| {
+            format!("[[deviation]]\nid = \"a\"\nreason = \"r\"\nsource = \"s\"\nwhen = []\ntests = []\n{extra}")
+        };
+        assert!(said(&deviation("")).starts_with("configs/deviations/x.toml:2:6: deviation `a`: it excuses neither"));
+        let ends = deviation("ends = [{ end = \"halt\" }]\n");
+        assert!(said(&format!("{ends}{ends}")).contains(":9:6: deviation `a` is in configs/deviations/x.toml already"));
+        let odd = deviation("ends = [{ end = \"internal-error\", bytes = \"66f\" }]\n");
+        assert!(said(&odd).contains("two hexadecimal digits"));
+        let typo = deviation("ends = [{ end = \"hlt\" }]\n");
+        assert!(said(&typo).contains("did you mean `halt`"), "{}", said(&typo));
+        let fact = ends.replace("when = []", "when = [{ kvm-vendr = \"kvm_pvm\" }]");
+        assert!(said(&fact).contains(":5:11: unknown fact `kvm-vendr`, did you mean `kvm-vendor`?"), "{}", said(&fact));
+    }
+}

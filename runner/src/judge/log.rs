@@ -1,0 +1,83 @@
+//! Reads a run's log as events, and says where it cannot be believed.
+
+use crate::machine::{End, Line};
+use crate::model::{Event, events};
+use wire::record::{Record, Trap};
+use wire::stream::{Item, Reader, StreamError};
+
+/// The most events that a log may hold. No test comes near; a guest that goes wild cannot keep the judge busy for ever.
+const MOST_EVENTS: usize = 1 << 22;
+
+/// What a log as a whole says, besides its events.
+#[derive(Debug, Default)]
+pub struct Account {
+    /// Why the log cannot be believed, and the index of the line.
+    pub broken: Option<(usize, String)>,
+    /// The guest's report has no end, as it must be where the VM ended before the guest.
+    pub unfinished: Option<String>,
+    /// The guest's reason to skip.
+    pub skip: Option<String>,
+    /// How the guest died by its own account.
+    pub died: Option<String>,
+}
+
+/// Reads `log` of test `test` in run `run` (any, where there is none), and gives each event with the index of its line.
+pub fn read(log: &[Line], end: &End, test: &str, run: Option<u64>, mut take: impl FnMut(usize, Event<'_>)) -> Account {
+    let (mut reader, mut account, mut count) = (Reader::new(run), Account::default(), 0);
+    for (index, line) in log.iter().enumerate() {
+        let record = match line {
+            Line::Host(record) => {
+                take(index, Event::Host(record));
+                continue;
+            }
+            Line::Guest(line) => match reader.line(line) {
+                Ok(Some(Item::Record(record))) => record,
+                Ok(Some(Item::Begin { test: found, .. })) if found != test => {
+                    account.broken = Some((index, format!("the guest runs {found}, not {test}")));
+                    return account;
+                }
+                Ok(Some(Item::Begin { .. })) => {
+                    take(index, Event::Begin);
+                    continue;
+                }
+                Ok(Some(Item::End) | None) => continue,
+                Err(error) => {
+                    account.broken = Some((index, error.to_string()));
+                    return account;
+                }
+            },
+        };
+        match &record {
+            Record::Skip { reason } => account.skip = Some(reason.clone()),
+            Record::Panic { reason } => account.died = Some(format!("the guest gave up: {reason}")),
+            Record::Dead { cpu, trap, rip, cr2 } => account.died = Some(death(*cpu, *trap, *rip, *cr2)),
+            _ => {}
+        }
+        for event in events(&record) {
+            count += 1;
+            if count > MOST_EVENTS {
+                account.broken = Some((index, format!("more than {MOST_EVENTS} points")));
+                return account;
+            }
+            take(index, event);
+        }
+    }
+    match reader.finish() {
+        Ok(()) => {}
+        Err(error @ StreamError::Empty) if *end == End::Exit(wire::layout::EXIT_DONE) => {
+            account.broken = Some((log.len(), error.to_string()));
+        }
+        Err(error) => account.unfinished = Some(error.to_string()),
+    }
+    take(log.len(), if *end == End::Shutdown { Event::Shutdown } else { Event::End });
+    account
+}
+
+fn death(cpu: u8, trap: Trap, rip: u64, cr2: u64) -> String {
+    let Trap { vector, error, cpl } = trap;
+    let address = if vector == 14 { format!(", CR2 {cr2:#x}") } else { String::new() };
+    format!(
+        "exception {vector} with error code {error:#x} at CPL {cpl}, RIP {rip:#x} of vCPU {cpu}{address}, \
+         which the test did not expect"
+    )
+}

@@ -1,0 +1,173 @@
+//! Points for people, with equal neighbours as one.
+
+use crate::model::{Action, Decision, EffectOf};
+use serde::{Deserialize, Serialize};
+use std::mem::discriminant;
+use wire::step::Step;
+
+/// Who predicts a point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct By {
+    /// The policy's id.
+    pub policy: String,
+    /// The row in it.
+    pub row: String,
+    /// The rule, in words.
+    pub rule: String,
+    /// SDM section, or kernel file and function.
+    pub source: String,
+}
+
+/// A point, or several that follow each other and differ in the value or the register only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Point {
+    /// What was done; of the first, if there are several.
+    pub did: String,
+    /// How many points this is.
+    pub count: u64,
+    /// Index of the line in the log, from 0; of the first.
+    pub line: usize,
+    /// What was seen.
+    pub seen: String,
+    /// What is predicted, or why nothing is.
+    pub expected: String,
+    /// Who predicts it; nobody if nothing is predicted.
+    pub by: Option<By>,
+    /// Whether it is as predicted; nothing if nothing is predicted.
+    pub agrees: Option<bool>,
+    /// What the architecture predicts, where it does and it is not what was seen.
+    pub architecture: Option<String>,
+    /// The deviation that excuses it.
+    pub deviation: Option<String>,
+}
+
+impl Point {
+    /// What was done, and how many more like it: `vCPU 0: WRMSR 0x277 IA32_PAT <- 0x..02 (and 1247 more)`.
+    pub fn title(&self) -> String {
+        match self.count {
+            1 => self.did.clone(),
+            count => format!("{} (and {} more)", self.did, count - 1),
+        }
+    }
+}
+
+/// A decision with all that was found out about it.
+#[derive(Debug, Clone, Copy)]
+pub struct Judged<'p> {
+    /// Index of the line.
+    pub line: usize,
+    /// The governing policy's view.
+    pub decision: Decision<'p>,
+    /// The architecture's view, if it has one and it is not what was seen.
+    pub architecture: Option<Decision<'p>>,
+    /// The deviation that excuses it.
+    pub deviation: Option<&'p str>,
+}
+
+/// Points that grow as decisions come, up to a bound.
+#[derive(Debug)]
+pub struct Points<'p> {
+    policy: &'p str,
+    most: usize,
+    points: Vec<Point>,
+    last: Option<Judged<'p>>,
+    /// All decisions, also those beyond the bound.
+    pub total: u64,
+}
+
+impl<'p> Points<'p> {
+    /// None yet, of policy `policy`; keeps at most `most` after merging.
+    pub fn new(policy: &'p str, most: usize) -> Self {
+        Points { policy, most, points: Vec::new(), last: None, total: 0 }
+    }
+
+    /// Takes the next decision.
+    pub fn push(&mut self, judged: Judged<'p>) {
+        self.total += 1;
+        let joins = self.last.is_some_and(|last| like(&last, &judged));
+        self.last = Some(judged);
+        if let Some(point) = self.points.last_mut().filter(|_| joins) {
+            point.count += 1;
+        } else if self.points.len() < self.most {
+            self.points.push(point(self.policy, &judged));
+        } else {
+            // What joins this decision does not join the last point that was kept.
+            self.last = None;
+        }
+    }
+
+    /// The first.
+    pub fn first(&self) -> Option<&Point> {
+        self.points.first()
+    }
+
+    /// Those that were kept.
+    pub fn into_vec(self) -> Vec<Point> {
+        self.points
+    }
+}
+
+/// Whether two decisions are shown as one: they differ in the value written, or in the MSR read, and read the same.
+fn like(a: &Judged<'_>, b: &Judged<'_>) -> bool {
+    let (one, other) = (a.decision, b.decision);
+    let by = match (one.predicted, other.predicted) {
+        (Ok(a), Ok(b)) => (a.row, discriminant(&a.rule), a.source) == (b.row, discriminant(&b.rule), b.source),
+        (a, b) => a == b,
+    };
+    alike(one.action, other.action)
+        && by
+        && (one.agrees(), a.deviation) == (other.agrees(), b.deviation)
+        && a.architecture.is_some() == b.architecture.is_some()
+        && effects(a) == effects(b)
+}
+
+/// Whether two actions differ in the value written, or in the MSR read, only.
+fn alike(a: Action, b: Action) -> bool {
+    match (a, b) {
+        (Action::Write(a, _), Action::Write(b, _)) => a == b,
+        (Action::Read(a), Action::Read(b)) | (Action::Reset(a), Action::Reset(b)) => a.cpu == b.cpu,
+        (Action::Step(Step::SetMsr { cpu, index, .. }), Action::Step(Step::SetMsr { cpu: c, index: i, .. })) => {
+            (cpu, index) == (c, i)
+        }
+        (Action::Step(Step::SetOneReg { cpu, index, .. }), Action::Step(Step::SetOneReg { cpu: c, index: i, .. })) => {
+            (cpu, index) == (c, i)
+        }
+        (Action::Step(Step::SetCr0 { cpu, .. }), Action::Step(Step::SetCr0 { cpu: c, .. }))
+        | (Action::Step(Step::GetMsr { cpu, .. }), Action::Step(Step::GetMsr { cpu: c, .. }))
+        | (Action::Step(Step::GetOneReg { cpu, .. }), Action::Step(Step::GetOneReg { cpu: c, .. })) => cpu == c,
+        (Action::Step(Step::ListsMsr { .. }), Action::Step(Step::ListsMsr { .. })) => true,
+        _ => false,
+    }
+}
+
+/// Effects in words: those that name no value read the same for many values.
+fn effects(it: &Judged<'_>) -> (String, String) {
+    let action = it.decision.action;
+    let expected =
+        it.decision.predicted.map_or_else(|why| why.to_string(), |by| EffectOf(by.expected, action).to_string());
+    (EffectOf(it.decision.seen, action).to_string(), expected)
+}
+
+fn point(policy: &str, judged: &Judged<'_>) -> Point {
+    let (seen, expected) = effects(judged);
+    let by = judged.decision.predicted.ok().map(|by| By {
+        policy: policy.to_owned(),
+        row: by.row.to_owned(),
+        rule: by.rule.to_string(),
+        source: by.source.to_owned(),
+    });
+    let architecture = judged.architecture.and_then(|decision| decision.predicted.ok());
+    Point {
+        did: judged.decision.action.to_string(),
+        count: 1,
+        line: judged.line,
+        seen,
+        expected,
+        by,
+        agrees: judged.decision.agrees(),
+        architecture: architecture.map(|by| EffectOf(by.expected, judged.decision.action).to_string()),
+        deviation: judged.deviation.map(str::to_owned),
+    }
+}

@@ -1,0 +1,6 @@
+//! The judge against hand-written logs.
+
+mod host;
+mod registers;
+mod support;
+mod verdicts;

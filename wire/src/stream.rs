@@ -3,6 +3,7 @@
 use crate::frame::{VERSION, checksum};
 use crate::record::Record;
 use crate::text::{TextError, Words, hex};
+use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
@@ -177,8 +178,7 @@ impl Reader {
 fn verified(line: &str, run: u64) -> Result<&str, StreamError> {
     let (text, sum) = line.rsplit_once('*').unwrap_or((line, ""));
     let wanted = checksum(run, text);
-    let fits = sum.len() == 4 && u16::from_str_radix(sum, 16) == Ok(wanted);
-    if fits { Ok(text) } else { Err(StreamError::Checksum { wanted, line: line.into() }) }
+    if *sum == *format!("{wanted:04x}") { Ok(text) } else { Err(StreamError::Checksum { wanted, line: line.into() }) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! How a VM ended, in words.
 
 use super::End;
+use iced_x86::{Decoder, DecoderOptions};
 use std::fmt;
 use wire::layout::{EXIT_DONE, EXIT_PANIC};
 
@@ -13,6 +14,17 @@ fn suberror(number: u32) -> &'static str {
         kvm_bindings::KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON => "an exit reason that KVM does not know",
         _ => "an error that this version has no name for",
     }
+}
+
+/// The instruction at the start of `bytes`, and its bytes; all bytes, if they are none.
+fn instruction(f: &mut fmt::Formatter<'_>, rip: u64, bytes: &[u8]) -> fmt::Result {
+    let instruction = Decoder::with_ip(64, bytes, rip, DecoderOptions::NONE).decode();
+    let (name, len) = match instruction.is_invalid() {
+        true => ("no instruction".to_owned(), bytes.len()),
+        false => (instruction.to_string(), instruction.len()),
+    };
+    let hex: Vec<String> = bytes[..len].iter().map(|byte| format!("{byte:02x}")).collect();
+    write!(f, ": {name} ({})", hex.join(" "))
 }
 
 impl fmt::Display for End {
@@ -28,15 +40,26 @@ impl fmt::Display for End {
             End::Flood => f.write_str("the guest said more than its output limit"),
             End::InternalError { suberror: number, rip, bytes } => {
                 write!(f, "KVM_EXIT_INTERNAL_ERROR {number}: {} at RIP {rip:#x}", suberror(*number))?;
-                match bytes.as_slice() {
-                    [] => Ok(()),
-                    bytes => bytes.iter().try_fold((), |(), byte| write!(f, " {byte:02x}")),
-                }
+                if bytes.is_empty() { Ok(()) } else { instruction(f, *rip, bytes) }
             }
             End::FailEntry { reason } => {
                 write!(f, "the CPU refused the guest's state (KVM_EXIT_FAIL_ENTRY), hardware reason {reason:#x}")
             }
             End::Unexpected(what) => write!(f, "an exit that no guest of this version makes: {what}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_internal_error_names_the_instruction() {
+        let error = |bytes: &[u8]| End::InternalError { suberror: 1, rip: 0x1000, bytes: bytes.into() }.to_string();
+        let said = "KVM_EXIT_INTERNAL_ERROR 1: KVM could not emulate an instruction at RIP 0x1000";
+        assert_eq!(error(b"\x66\x0f\xae\x31\x90"), format!("{said}: clwb [rcx] (66 0f ae 31)"));
+        assert_eq!(error(b"\x0f"), format!("{said}: no instruction (0f)"));
+        assert_eq!(error(b""), said);
     }
 }

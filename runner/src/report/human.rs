@@ -156,12 +156,4 @@ impl<W: Write> Reporter for Human<W> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thousands_stand_apart() {
-        assert_eq!(["0", "999", "1,000", "12,345,678"], [0, 999, 1000, 12_345_678].map(grouped));
-        assert_eq!((counted(1, "cell"), counted(1000, "cell")), ("1 cell".into(), "1,000 cells".into()));
-    }
-}
+mod tests;

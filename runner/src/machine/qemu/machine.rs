@@ -73,10 +73,12 @@ impl Machine for Qemu {
 
     fn lacks(&self, needs: Needs, vm: &VmConfig) -> Option<String> {
         let missing: Vec<_> = Needs(needs.0 & !OFFERED.0).words().collect();
-        if !missing.is_empty() {
-            return Some(format!("needs {}: only the embedded VMM (machine kvm) has that", missing.join(", ")));
+        if needs.has(Needs::STEPS) {
+            // What else is missing is for host steps, too.
+            return Some("it needs host steps, which only the machine kvm does".to_owned());
+        } else if !missing.is_empty() {
+            return Some(format!("it needs {}, which only the machine kvm has", missing.join(", ")));
         }
-        // TCG has no host whose page tables it could outgrow; it was seen to take all of 36 to 52 bits.
         if let (Accel::Kvm, Some(bits)) = (self.accel, vm.maxphyaddr.filter(|&bits| bits > self.maxphyaddr)) {
             return Some(format!("MAXPHYADDR {bits} is more than this host's {}", self.maxphyaddr));
         }

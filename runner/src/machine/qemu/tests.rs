@@ -124,7 +124,7 @@ fn what_takes_host_steps_is_lacking() {
     let Some(qemu) = qemu(Accel::Tcg) else { return };
     assert_eq!(qemu.lacks(Needs::cpus(4).and(Needs::APIC), &config(None)), None);
     let reason = qemu.lacks(Needs::STEPS.and(Needs::MCE).and(Needs::APIC), &config(None)).unwrap();
-    assert_eq!(reason, "needs host-steps, mce: only the embedded VMM (machine kvm) has that");
+    assert_eq!(reason, "it needs host steps, which only the machine kvm does");
 }
 
 #[test]

@@ -15,3 +15,6 @@ pub mod model;
 pub mod plan;
 pub mod report;
 pub mod results;
+
+#[cfg(test)]
+mod skip;

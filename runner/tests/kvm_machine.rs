@@ -10,8 +10,8 @@ use wire::needs::Needs;
 use wire::register::Register;
 use wire::step::{SlotApi, Status, Step};
 
-fn run(test: &str, code: &[u8]) -> Option<Observed> {
-    let machine = kvm(test)?;
+fn run(code: &[u8]) -> Option<Observed> {
+    let machine = kvm()?;
     let (vm, elf) = (VmConfig::default(), elf(code));
     Some(machine.run(&job(&elf, &vm)).expect("the host runs the guest"))
 }
@@ -28,14 +28,14 @@ fn said(observed: &Observed) -> Vec<&str> {
 fn a_guest_that_exits_says_so() {
     // mov dx, 0x3f8; mov al, 'h'; out dx, al; mov al, 10; out dx, al; mov eax, 16; mov dx, 0xf4; out dx, eax
     let code = b"\x66\xba\xf8\x03\xb0h\xee\xb0\x0a\xee\xb8\x10\0\0\0\x66\xba\xf4\0\xef";
-    let Some(observed) = run("a_guest_that_exits_says_so", code) else { return };
+    let Some(observed) = run(code) else { return };
     assert_eq!(observed.end, End::Exit(16));
     assert_eq!(said(&observed), ["h"]);
 }
 
 #[test]
 fn the_registers_of_a_new_vcpu_are_recorded() {
-    let Some(observed) = run("the_registers_of_a_new_vcpu_are_recorded", b"\xf4") else { return };
+    let Some(observed) = run(b"\xf4") else { return };
     let reset = |wanted| {
         observed.log.iter().find_map(|line| match line {
             Line::Host(HostRecord::Reset { at, value }) if at.register == wanted => Some(*value),
@@ -50,20 +50,19 @@ fn the_registers_of_a_new_vcpu_are_recorded() {
 
 #[test]
 fn a_guest_that_loops_runs_out_of_time() {
-    let Some(observed) = run("a_guest_that_loops_runs_out_of_time", b"\xeb\xfe") else { return };
+    let Some(observed) = run(b"\xeb\xfe") else { return };
     assert_eq!(observed.end, End::Timeout { rip: Some(0x10_0000) });
 }
 
 #[test]
 fn a_guest_that_halts_is_not_waited_for() {
-    let Some(observed) = run("a_guest_that_halts_is_not_waited_for", b"\xf4") else { return };
+    let Some(observed) = run(b"\xf4") else { return };
     assert_eq!(observed.end, End::Halt);
 }
 
 #[test]
 fn a_guest_that_halts_with_an_apic_runs_out_of_time() {
-    let test = "a_guest_that_halts_with_an_apic_runs_out_of_time";
-    let Some(machine) = kvm(test) else { return };
+    let Some(machine) = kvm() else { return };
     let (vm, elf) = (VmConfig::default(), elf(b"\xf4"));
     let job = kvm_memtype::machine::Job { needs: Needs::APIC.and(Needs::cpus(2)), ..job(&elf, &vm) };
     let observed = machine.run(&job).expect("the host runs the guest");
@@ -74,14 +73,14 @@ fn a_guest_that_halts_with_an_apic_runs_out_of_time() {
 fn a_triple_fault_is_a_shutdown() {
     // lidt of an empty table; ud2
     let code = b"\x0f\x01\x1d\x02\0\0\0\x0f\x0b\0\0\0\0\0\0\0\0\0\0";
-    let Some(observed) = run("a_triple_fault_is_a_shutdown", code) else { return };
+    let Some(observed) = run(code) else { return };
     assert_eq!(observed.end, End::Shutdown);
 }
 
 #[test]
 fn a_flood_is_cut_off() {
     // mov dx, 0x3f8; again: out dx, al; jmp again
-    let Some(observed) = run("a_flood_is_cut_off", b"\x66\xba\xf8\x03\xee\xeb\xfd") else { return };
+    let Some(observed) = run(b"\x66\xba\xf8\x03\xee\xeb\xfd") else { return };
     assert_eq!(observed.end, End::Flood);
     assert!(said(&observed).concat().len() <= 1 << 16);
 }
@@ -89,7 +88,7 @@ fn a_flood_is_cut_off() {
 #[test]
 fn a_flood_of_mmio_is_cut_off() {
     // mov ebx, 0xd0000000; again: mov al, [rbx]; jmp again
-    let Some(observed) = run("a_flood_of_mmio_is_cut_off", b"\xbb\0\0\0\xd0\x8a\x03\xeb\xfc") else { return };
+    let Some(observed) = run(b"\xbb\0\0\0\xd0\x8a\x03\xeb\xfc") else { return };
     assert_eq!(observed.end, End::Flood);
     let first = observed.log.iter().find_map(|line| match line {
         Line::Host(HostRecord::MmioRead { cpu, width, gpa, value }) => Some((*cpu, *width, *gpa, *value)),
@@ -100,8 +99,7 @@ fn a_flood_of_mmio_is_cut_off() {
 
 #[test]
 fn a_step_is_done_recorded_and_answered() {
-    let test = "a_step_is_done_recorded_and_answered";
-    let Some(machine) = kvm(test) else { return };
+    let Some(machine) = kvm() else { return };
     let step = Step::GetMsr { cpu: 0, index: 0x277 };
     // mov eax, block; out 0xe0, eax; mov rax, [block + 64] (the status); out 0xf4, eax; then the block, 64-byte aligned
     let block = 0x10_0040u32;
@@ -119,8 +117,7 @@ fn a_step_is_done_recorded_and_answered() {
 
 #[test]
 fn a_slot_outside_the_window_is_refused() {
-    let test = "a_slot_outside_the_window_is_refused";
-    let Some(machine) = kvm(test) else { return };
+    let Some(machine) = kvm() else { return };
     for (slot, gpa, pages) in
         [(0, 0xd000_0000, 1), (1, 0, 1), (1, 0xd000_0000, 0), (1, 0xd020_0000, 1), (1, u64::MAX << 12, 2)]
     {

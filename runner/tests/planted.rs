@@ -44,7 +44,7 @@ fn sound(machine: &KvmMachine, family: &str, test: &str) {
 
 #[test]
 fn a_wrong_model_is_noticed() {
-    let Some(machine) = kvm("a_wrong_model_is_noticed") else { return };
+    let Some(machine) = kvm() else { return };
     sound(&machine, "mtrr-msr", "def-type");
     // A model that takes type 7 (UC-, a PAT type only) for an MTRR type.
     let mut policies = sources("policies");
@@ -60,7 +60,7 @@ fn a_wrong_model_is_noticed() {
 
 #[test]
 fn a_guest_that_does_not_do_what_it_says_is_noticed() {
-    let Some(machine) = kvm("a_guest_that_does_not_do_what_it_says_is_noticed") else { return };
+    let Some(machine) = kvm() else { return };
     sound(&machine, "mtrr-msr", "program");
     // Every WRMSR becomes two NOPs: the guest reports writes that it never made.
     let mut elf = guest("mtrr-msr").to_vec();
@@ -79,7 +79,7 @@ fn a_guest_that_does_not_do_what_it_says_is_noticed() {
 
 #[test]
 fn a_guest_that_garbles_its_report_is_noticed() {
-    let Some(machine) = kvm("a_guest_that_garbles_its_report_is_noticed") else { return };
+    let Some(machine) = kvm() else { return };
     sound(&machine, "boot", "hello");
     // The first word of the protocol is a string in the guest.
     let mut elf = guest("boot").to_vec();
@@ -92,7 +92,7 @@ fn a_guest_that_garbles_its_report_is_noticed() {
 
 #[test]
 fn a_kvm_that_lies_on_a_read_back_is_noticed() {
-    let Some(machine) = kvm("a_kvm_that_lies_on_a_read_back_is_noticed") else { return };
+    let Some(machine) = kvm() else { return };
     sound(&machine, "pat-msr", "reset");
     // The value after RESET with PA4 and PA5 swapped.
     let machine = machine.lying(Lie { index: PAT, value: 0x0007_0604_0007_0406 });

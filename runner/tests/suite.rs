@@ -44,8 +44,7 @@ fn vendor() -> String {
 
 #[test]
 fn the_default_suite_ends_as_expected_and_without_deviations_names_each() {
-    let test = "the_default_suite_ends_as_expected_and_without_deviations_names_each";
-    if kvm(test).is_none() {
+    if kvm().is_none() {
         return;
     }
     let results = tempfile::tempdir().unwrap();
@@ -65,7 +64,7 @@ fn the_default_suite_ends_as_expected_and_without_deviations_names_each() {
     assert!(points >= 5_000, "only {points} points");
     if vendor() != "kvm_pvm" {
         // A surprise on another KVM is a finding about that KVM, not a fault of this suite.
-        return skip(test, "which deviations are known is measured for kvm_pvm only");
+        return skip("which deviations are known is measured for kvm_pvm only");
     }
     let surprises: Vec<_> = excused
         .values()
@@ -84,12 +83,11 @@ fn the_default_suite_ends_as_expected_and_without_deviations_names_each() {
 
 #[test]
 fn qemu_tcg_fails_where_it_validates_nothing() {
-    let test = "qemu_tcg_fails_where_it_validates_nothing";
     let results = tempfile::tempdir().unwrap();
     let arguments = ["run", "--machine", "qemu-tcg", "--format", "json", "-j", "2"];
     let output = kvm_memtype(results.path(), &arguments).output().unwrap();
     if code(&output) == 3 {
-        return skip(test, &String::from_utf8_lossy(&output.stderr));
+        return skip(&String::from_utf8_lossy(&output.stderr));
     }
     assert_eq!(code(&output), 1);
     let verdicts = verdicts(&output);
@@ -113,7 +111,7 @@ fn qemu_tcg_fails_where_it_validates_nothing() {
 
 #[test]
 fn a_killed_run_goes_on_and_ends_like_one_that_was_not() {
-    if kvm("a_killed_run_goes_on_and_ends_like_one_that_was_not").is_none() {
+    if kvm().is_none() {
         return;
     }
     let (whole, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -143,7 +141,7 @@ fn observations(results: &Path) -> usize {
 
 #[test]
 fn an_interrupted_run_says_how_to_go_on() {
-    if kvm("an_interrupted_run_says_how_to_go_on").is_none() {
+    if kvm().is_none() {
         return;
     }
     let results = tempfile::tempdir().unwrap();
@@ -165,7 +163,7 @@ fn an_interrupted_run_says_how_to_go_on() {
 
 #[test]
 fn an_old_run_is_judged_again_by_a_new_model() {
-    if kvm("an_old_run_is_judged_again_by_a_new_model").is_none() {
+    if kvm().is_none() {
         return;
     }
     let results = tempfile::tempdir().unwrap();
@@ -190,7 +188,7 @@ fn an_old_run_is_judged_again_by_a_new_model() {
 
 #[test]
 fn explain_tells_what_was_done_seen_and_expected() {
-    if kvm("explain_tells_what_was_done_seen_and_expected").is_none() {
+    if kvm().is_none() {
         return;
     }
     let results = tempfile::tempdir().unwrap();
@@ -206,7 +204,6 @@ fn explain_tells_what_was_done_seen_and_expected() {
 
 #[test]
 fn a_serial_log_from_plain_qemu_is_judged() {
-    let test = "a_serial_log_from_plain_qemu_is_judged";
     let results = tempfile::tempdir().unwrap();
     let guests = results.path().join("guests");
     kvm_memtype(results.path(), &["extract", guests.to_str().unwrap()]).output().unwrap();
@@ -217,7 +214,7 @@ fn a_serial_log_from_plain_qemu_is_judged() {
         .output();
     let log = match qemu {
         Ok(output) => output.stdout,
-        Err(error) => return skip(test, &format!("qemu-system-x86_64: {error}")),
+        Err(error) => return skip(&format!("qemu-system-x86_64: {error}")),
     };
     let judge = |log: &[u8]| {
         use std::io::Write;

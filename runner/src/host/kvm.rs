@@ -227,7 +227,9 @@ mod tests {
     fn this_hosts_kvm_answers() {
         match Kvm::probe() {
             Ok(kvm) => assert!(kvm.mce_banks > 0 && (32..=52).contains(&kvm.maxphyaddr), "{kvm:?}"),
-            Err(trouble @ (KvmTrouble::NoDevice | KvmTrouble::NoPermission { .. })) => println!("skipped: {trouble}"),
+            Err(trouble @ (KvmTrouble::NoDevice | KvmTrouble::NoPermission { .. })) => {
+                crate::skip::skip(&trouble.to_string());
+            }
             Err(trouble) => panic!("{trouble}"),
         }
     }

@@ -2,28 +2,22 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+#[path = "../../src/skip.rs"]
+mod skip;
+
+pub use skip::skip;
+
 use kvm_memtype::machine::kvm::KvmMachine;
 #[allow(unused_imports, reason = "each test binary uses a part of it")]
 pub use kvm_memtype::machine::smallest::elf;
 use kvm_memtype::machine::{Job, Limits};
 use kvm_memtype::plan::vm::VmConfig;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::time::Duration;
 use wire::needs::Needs;
 
-/// Says that a test cannot be done here. `ci/test` names a file in KVM_MEMTYPE_SKIPS and counts the lines at its end.
-pub fn skip(test: &str, reason: &str) {
-    println!("skipped: {test}: {reason}");
-    if let Some(path) = std::env::var_os("KVM_MEMTYPE_SKIPS") {
-        let mut file = OpenOptions::new().append(true).create(true).open(path).expect("open the list of skips");
-        writeln!(file, "{test}: {reason}").expect("write to the list of skips");
-    }
-}
-
 /// /dev/kvm, or a skip.
-pub fn kvm(test: &str) -> Option<KvmMachine> {
-    KvmMachine::open().map_err(|reason| skip(test, &reason.to_string())).ok()
+pub fn kvm() -> Option<KvmMachine> {
+    KvmMachine::open().map_err(|reason| skip(&reason.to_string())).ok()
 }
 
 /// A job that runs `elf` for a second at most.

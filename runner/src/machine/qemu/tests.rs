@@ -4,6 +4,7 @@ use super::{Accel, Qemu, program};
 use crate::machine::smallest::elf;
 use crate::machine::{End, Job, Limits, Line, Machine, Observed};
 use crate::plan::vm::VmConfig;
+use crate::skip::skip;
 use std::sync::LazyLock;
 use std::time::Duration;
 use wire::needs::Needs;
@@ -29,26 +30,24 @@ const ECHO: [u8; 28] = [
     0xb8, 0x10, 0, 0, 0, 0xe7, 0xf4, 0xf4, // as DONE
 ];
 
-/// QEMU with `accel`, or `None`, said aloud, where there is none. A QEMU that is there and does not work is a failure.
+/// QEMU with `accel`, or a skip where there is none. A QEMU that is there and does not work is a failure.
 fn qemu(accel: Accel) -> Option<&'static Qemu> {
-    static KVM: LazyLock<Option<Qemu>> = LazyLock::new(|| start(Accel::Kvm));
-    static TCG: LazyLock<Option<Qemu>> = LazyLock::new(|| start(Accel::Tcg));
-    match accel {
+    static KVM: LazyLock<Result<Qemu, String>> = LazyLock::new(|| start(Accel::Kvm));
+    static TCG: LazyLock<Result<Qemu, String>> = LazyLock::new(|| start(Accel::Tcg));
+    let qemu = match accel {
         Accel::Kvm => KVM.as_ref(),
         Accel::Tcg => TCG.as_ref(),
-    }
+    };
+    qemu.map_err(|reason| skip(reason)).ok()
 }
 
-fn start(accel: Accel) -> Option<Qemu> {
-    if let Err(error) = program::find() {
-        println!("skipped: {error}");
-        return None;
+fn start(accel: Accel) -> Result<Qemu, String> {
+    program::find().map_err(|error| error.to_string())?;
+    if accel == Accel::Kvm {
+        let kvm = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
+        kvm.map_err(|error| format!("/dev/kvm: {error}"))?;
     }
-    if let (Accel::Kvm, Err(error)) = (accel, std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm")) {
-        println!("skipped: /dev/kvm: {error}");
-        return None;
-    }
-    Some(Qemu::new(accel).unwrap())
+    Ok(Qemu::new(accel).unwrap())
 }
 
 fn config(maxphyaddr: Option<u8>) -> VmConfig {

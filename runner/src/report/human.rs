@@ -10,7 +10,7 @@ use std::io::{self, Write};
 /// The most points of a cell that are printed; `explain` has all.
 const MOST_POINTS: usize = 3;
 /// The most cells of a group that are named.
-const MOST_NAMES: usize = 4;
+const MOST_NAMES: usize = 3;
 
 /// Prints for people. Colours are for the writer to strip where nobody wants them.
 #[derive(Debug)]

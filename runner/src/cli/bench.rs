@@ -2,10 +2,12 @@
 
 use super::args::Cli;
 use super::knowledge::Knowledge;
+use super::out::stdout;
 use super::{Done, Failure};
 use crate::bench;
 use crate::guests;
 use crate::machine::kvm::KvmMachine;
+use crate::report::Outcome;
 use std::io::Write;
 use std::num::NonZeroUsize;
 
@@ -14,7 +16,7 @@ const SUITE: &str = "default";
 
 /// Measures and prints.
 pub fn bench(cli: &Cli) -> Done {
-    let mut out = anstream::stdout().lock();
+    let mut out = stdout();
     match KvmMachine::open() {
         Ok(machine) => {
             writeln!(out, "A VM made, run and taken down; medians with quartiles, bare and embedded in turns:")?;
@@ -42,5 +44,5 @@ pub fn bench(cli: &Cli) -> Done {
     let runner = std::env::current_exe().and_then(std::fs::metadata);
     let runner = runner.map_err(|error| Failure::Broken(format!("cannot find the runner's own file: {error}")))?;
     writeln!(out, "  {:<18}{:>10}", "runner", runner.len())?;
-    Ok(true)
+    Ok(Outcome::AsExpected)
 }

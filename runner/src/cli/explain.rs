@@ -2,10 +2,11 @@
 
 use super::args::{Cli, Explain, Judging};
 use super::knowledge::Knowledge;
+use super::out::stdout;
 use super::{Done, Failure};
 use crate::config::names;
 use crate::judge::Judge;
-use crate::report::{self, Cells, Explained};
+use crate::report::{self, Cells, Explained, Outcome};
 use crate::results::{self, CellOutcome, Run};
 
 /// Prints what is known of a cell.
@@ -43,6 +44,6 @@ pub fn explain(cli: &Cli, args: &Explain) -> Done {
         ),
     ];
     let explained = Explained { cell: &verdict, about, observed, points };
-    report::explain(&mut anstream::stdout().lock(), &explained, args.all)?;
-    Ok(true)
+    report::explain(&mut stdout(), &explained, args.all)?;
+    Ok(Outcome::AsExpected)
 }

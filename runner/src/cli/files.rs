@@ -1,8 +1,10 @@
 //! Verbs that write files: guests, man pages, completion scripts.
 
 use super::args::{Cli, Extract};
+use super::out::stdout;
 use super::{Done, Failure};
 use crate::guests;
+use crate::report::Outcome;
 use clap::CommandFactory;
 use clap_complete::Shell;
 use std::fs;
@@ -13,7 +15,7 @@ use std::path::Path;
 /// `extract`: the guests' ELF files, and how to run one by hand.
 pub fn extract(args: &Extract) -> Done {
     make(&args.dir)?;
-    let mut out = anstream::stdout().lock();
+    let mut out = stdout();
     for guest in guests::all() {
         let path = args.dir.join(format!("{}.elf", guest.family));
         write(&path, guest.elf)?;
@@ -27,7 +29,7 @@ pub fn extract(args: &Extract) -> Done {
     writeln!(out, "      -kernel {}/pat-msr.elf -append 'test=bytes' | tee log", args.dir.display())?;
     writeln!(out, "  kvm-memtype judge - < log\n")?;
     writeln!(out, "Tests of a guest: kvm-memtype list. Without test= the guest runs its first.")?;
-    Ok(true)
+    Ok(Outcome::AsExpected)
 }
 
 /// `completions`: a script for a shell, on standard output.
@@ -35,15 +37,15 @@ pub fn completions(shell: Shell) -> Done {
     // Into memory first: the generator panics where the output has gone.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "kvm-memtype", &mut script);
-    io::stdout().write_all(&script)?;
-    Ok(true)
+    stdout().write_all(&script)?;
+    Ok(Outcome::AsExpected)
 }
 
 /// `man`: a page for the program and one for each verb.
 pub fn man(dir: &Path) -> Done {
     make(dir)?;
     clap_mangen::generate_to(Cli::command(), dir).map_err(|e| cannot("write man pages to", dir, &e))?;
-    Ok(true)
+    Ok(Outcome::AsExpected)
 }
 
 fn make(dir: &Path) -> Result<(), Failure> {

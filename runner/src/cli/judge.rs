@@ -38,7 +38,7 @@ pub fn judge(cli: &Cli, args: &Args) -> Done {
         reporter.cell(verdict)?;
     }
     reporter.end(&tally)?;
-    Ok(tally.as_expected())
+    Ok(tally.outcome())
 }
 
 /// The verdicts on a run's cells; one without a result was not run.
@@ -66,7 +66,7 @@ fn serial_log(judge: &Judge<'_>, machine: Option<Wanted>) -> Result<CellVerdict,
     })?;
     let observed = Observed { log, end: End::Exit(EXIT_DONE), micros: 0 };
     let judgement = judge.cell(&test, &observed, None, &facts(machine));
-    Ok(CellVerdict { cell: test, micros: None, judgement })
+    Ok(CellVerdict { cell: test, micros: None, broken: false, judgement })
 }
 
 /// The test that the first start line names.

@@ -3,7 +3,9 @@
 use super::Done;
 use super::args::{Cli, Format, List};
 use super::knowledge::Knowledge;
+use super::out::stdout;
 use crate::plan::Cell;
+use crate::report::Outcome;
 use serde::Serialize;
 use std::io::Write;
 
@@ -21,7 +23,7 @@ struct Row<'a> {
 pub fn list(cli: &Cli, args: &List) -> Done {
     let knowledge = Knowledge::load(cli.config.as_deref())?;
     let (suite, plan) = knowledge.plan(&args.cells.suite, &args.cells.filters)?;
-    let mut out = anstream::stdout().lock();
+    let mut out = stdout();
     match args.format {
         Format::Json => {
             for cell in &plan.cells {
@@ -41,5 +43,5 @@ pub fn list(cli: &Cli, args: &List) -> Done {
             writeln!(out, "\n{} cells of suite {}: {}", plan.cells.len(), suite.id, suite.summary)?;
         }
     }
-    Ok(true)
+    Ok(Outcome::AsExpected)
 }

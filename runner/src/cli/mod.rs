@@ -8,6 +8,7 @@ mod files;
 mod judge;
 mod knowledge;
 mod list;
+mod out;
 mod report;
 mod run;
 
@@ -15,6 +16,7 @@ use crate::config::ConfigError;
 use crate::execute::chain;
 use crate::guests::GuestError;
 use crate::machine::MachineError;
+use crate::report::Outcome;
 use crate::results::ResultsError;
 use args::{Cli, Verb};
 use std::io;
@@ -25,14 +27,12 @@ use std::process::ExitCode;
 pub enum Failure {
     /// What was asked for is wrong: exit code 2.
     Usage(String),
-    /// The host or the harness is broken: exit code 3.
+    /// The host or the harness is broken, or a run was interrupted: exit code 3.
     Broken(String),
-    /// Whoever read the output has gone: no failure.
-    Gone,
 }
 
-/// What a verb returns: whether all was as expected.
-pub type Done = Result<bool, Failure>;
+/// What a verb returns.
+pub type Done = Result<Outcome, Failure>;
 
 /// Does what the command line says.
 pub fn main(cli: &Cli) -> ExitCode {
@@ -49,8 +49,9 @@ pub fn main(cli: &Cli) -> ExitCode {
         Verb::Man { dir } => files::man(dir),
     };
     let (code, said) = match done {
-        Ok(true) | Err(Failure::Gone) => return ExitCode::SUCCESS,
-        Ok(false) => return ExitCode::from(1),
+        Ok(Outcome::AsExpected) => return ExitCode::SUCCESS,
+        Ok(Outcome::Surprise) => return ExitCode::from(1),
+        Ok(Outcome::Broken) => return ExitCode::from(3),
         Err(Failure::Usage(said)) => (2, said),
         Err(Failure::Broken(said)) => (3, said),
     };
@@ -85,12 +86,9 @@ impl From<ResultsError> for Failure {
     }
 }
 
-/// For output: a reader that has gone is no failure.
+/// For output that cannot be written.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure::Gone,
-            _ => Failure::Broken(format!("cannot write the output: {error}")),
-        }
+        Failure::Broken(format!("cannot write the output: {error}"))
     }
 }

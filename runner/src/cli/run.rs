@@ -2,11 +2,12 @@
 
 use super::args::{Cli, Format, Run};
 use super::knowledge::Knowledge;
+use super::out::stdout;
 use super::{Done, Failure};
 use crate::execute::Execution;
 use crate::guests;
 use crate::host;
-use crate::judge::Judge;
+use crate::judge::{Judge, Verdict};
 use crate::machine::choose::{Chosen, Wanted, choose};
 use crate::machine::{Limits, Machine};
 use crate::plan::{Cell, Plan};
@@ -87,8 +88,9 @@ fn resume(cli: &Cli, args: &Run, knowledge: &Knowledge, run: &str) -> Result<Sta
         return refuse(&format!("it was begun on machine {}", header.machine));
     }
     let chosen = choose(wanted)?;
-    if host::probe().facts(chosen.machine.name()) != header.facts {
-        return refuse("it was begun on another host, or with another KVM");
+    let host = host::probe();
+    if host.facts(chosen.machine.name()) != header.facts || description(&host, chosen.machine.as_ref()) != header.host {
+        return refuse("it was begun on another host, kernel or QEMU, or with another KVM");
     }
     Ok(Started { chosen, header, plan, writer, done })
 }
@@ -115,7 +117,7 @@ fn say(
         );
     }
     if format == Format::Human {
-        let mut out = anstream::stdout().lock();
+        let mut out = stdout();
         let cells = counted(header.cells.len() as u64, "cell");
         writeln!(out, "kvm-memtype {}: {cells} of suite {}", header.version, header.suite)?;
         for (what, is) in &header.host {
@@ -187,18 +189,19 @@ impl Session<'_> {
         results::write_verdicts(&verdicts.dir, &verdicts.all)?;
         let dir = verdicts.dir.display();
         if self.args.format == Format::Human {
-            let mut out = anstream::stdout().lock();
+            let mut out = stdout();
             writeln!(
                 out,
                 "{:.1} s; kvm-memtype explain CELL tells more; results in {dir}",
                 verdicts.wall.as_secs_f64()
             )?;
         }
-        if STOP.load(Ordering::SeqCst) {
+        // A signal after the last cell interrupts nothing.
+        if verdicts.tally.count(Verdict::NotRun) > 0 {
             let again = format!("interrupted; go on with `kvm-memtype run --resume {dir}`");
             return Err(Failure::Broken(again));
         }
-        Ok(verdicts.tally.as_expected())
+        Ok(verdicts.tally.outcome())
     }
 }
 
@@ -227,8 +230,8 @@ impl Verdicts {
 /// Prints to standard output in that format.
 pub fn reporter(format: Format) -> Box<dyn Reporter> {
     match format {
-        Format::Human => Box::new(Human::new(anstream::stdout())),
-        Format::Json => Box::new(Json(anstream::stdout())),
+        Format::Human => Box::new(Human::new(stdout())),
+        Format::Json => Box::new(Json(stdout())),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The format `human`: what is not as it should be at once, all else in the sum.
 
 use super::tally::is_expected;
-use super::{CellVerdict, Reporter, Tally};
+use super::{CellVerdict, Outcome, Reporter, Tally};
 use crate::judge::{Point, Verdict};
 use anstyle::{AnsiColor, Style};
 use std::collections::BTreeMap;
@@ -75,7 +75,8 @@ impl<W: Write> Human<W> {
             }
         }
         if bare.len() > MOST_POINTS {
-            writeln!(self.out, "{:14}and {} more kinds of points", "", bare.len() - MOST_POINTS)?;
+            let more = counted((bare.len() - MOST_POINTS) as u64, "more kind");
+            writeln!(self.out, "{:14}and {more} of points", "")?;
         }
         writeln!(self.out, "{:14}in full: kvm-memtype explain {}", "", cell.cell)
     }
@@ -145,10 +146,12 @@ impl<W: Write> Reporter for Human<W> {
             let departures = counted(tally.departures, "point");
             writeln!(self.out, "{departures} otherwise than the architecture has it (explain shows them)")?;
         }
-        let said = match (tally.as_expected(), tally.decided()) {
-            (true, _) => "All is as expected.",
-            (false, true) => "Not all is as expected.",
-            (false, false) => "Nothing was decided.",
+        let said = match tally.outcome() {
+            Outcome::AsExpected => "All is as expected.",
+            Outcome::Broken if tally.broken > 0 => "Host or harness is broken: not all cells could be run.",
+            Outcome::Broken => "Not all cells were run.",
+            Outcome::Surprise if tally.decided() => "Not all is as expected.",
+            Outcome::Surprise => "Nothing was decided.",
         };
         writeln!(self.out, "{said}")?;
         self.out.flush()

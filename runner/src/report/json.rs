@@ -1,6 +1,6 @@
 //! The format `json`: one object a line, a cell each, and the sum as the last.
 
-use super::{CellVerdict, Reporter, Tally};
+use super::{CellVerdict, Outcome, Reporter, Tally};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -29,6 +29,6 @@ impl<W: Write> Reporter for Json<W> {
     }
 
     fn end(&mut self, tally: &Tally) -> io::Result<()> {
-        self.line(&Sum { summary: tally, as_expected: tally.as_expected() })
+        self.line(&Sum { summary: tally, as_expected: tally.outcome() == Outcome::AsExpected })
     }
 }

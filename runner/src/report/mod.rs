@@ -9,7 +9,7 @@ mod verdict;
 pub use explain::{Explained, explain};
 pub use human::{Human, counted};
 pub use json::Json;
-pub use tally::Tally;
+pub use tally::{Outcome, Tally};
 pub use verdict::{CellVerdict, Cells, test};
 
 use std::io;

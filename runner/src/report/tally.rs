@@ -5,12 +5,25 @@ use crate::judge::Verdict;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What a run comes to: the exit code, in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is as expected, and something was decided.
+    AsExpected,
+    /// Something is not, or nothing was decided.
+    Surprise,
+    /// Host or harness could not run a cell, or cells were not run.
+    Broken,
+}
+
 /// The sum of a run's verdicts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Tally {
     /// Cells by verdict.
     pub verdicts: BTreeMap<Verdict, u64>,
+    /// Cells that host or harness could not run.
+    pub broken: u64,
     /// Points that were decided.
     pub points: u64,
     /// Points that the architecture predicts otherwise, where another policy governs.
@@ -25,6 +38,7 @@ impl Tally {
     /// Counts one more cell.
     pub fn add(&mut self, cell: &CellVerdict) {
         *self.verdicts.entry(cell.judgement.verdict).or_default() += 1;
+        self.broken += u64::from(cell.broken);
         self.points += cell.judgement.points;
         self.departures += cell.judgement.architecture.count;
         self.policies.extend(cell.judgement.policy.clone());
@@ -46,9 +60,15 @@ impl Tally {
         self.points > 0
     }
 
-    /// Whether all is as expected: nothing surprises, and something was decided.
-    pub fn as_expected(&self) -> bool {
-        self.decided() && self.verdicts.keys().all(|&verdict| is_expected(verdict))
+    /// What it comes to. A broken host weighs more than a surprise: what it says is not to be believed.
+    pub fn outcome(&self) -> Outcome {
+        if self.broken > 0 || self.count(Verdict::NotRun) > 0 {
+            Outcome::Broken
+        } else if self.decided() && self.verdicts.keys().all(|&verdict| is_expected(verdict)) {
+            Outcome::AsExpected
+        } else {
+            Outcome::Surprise
+        }
     }
 }
 
@@ -69,25 +89,33 @@ mod tests {
         let mut tally = Tally::default();
         for &(verdict, points) in verdicts {
             let judgement = Judgement { points, ..Judgement::new(verdict, String::new()) };
-            tally.add(&CellVerdict { cell: "a/b".into(), micros: Some(2), judgement });
+            tally.add(&CellVerdict { cell: "a/b".into(), micros: Some(2), broken: false, judgement });
         }
         tally
     }
 
     #[test]
     fn one_surprise_is_enough() {
-        assert!(tally(&[(Verdict::Pass, 3), (Verdict::Xfail, 1), (Verdict::Skip, 0)]).as_expected());
-        for surprise in
-            [Verdict::Fail, Verdict::Xpass, Verdict::Error, Verdict::Timeout, Verdict::Crash, Verdict::NotRun]
-        {
-            assert!(!tally(&[(Verdict::Pass, 3), (surprise, 3)]).as_expected(), "{surprise}");
+        let expected = [(Verdict::Pass, 3), (Verdict::Xfail, 1), (Verdict::Skip, 0), (Verdict::Inconclusive, 0)];
+        assert_eq!(tally(&expected).outcome(), Outcome::AsExpected);
+        for surprise in [Verdict::Fail, Verdict::Xpass, Verdict::Error, Verdict::Timeout, Verdict::Crash] {
+            assert_eq!(tally(&[(Verdict::Pass, 3), (surprise, 3)]).outcome(), Outcome::Surprise, "{surprise}");
         }
     }
 
     #[test]
     fn a_run_that_decided_nothing_is_not_as_expected() {
-        assert!(!tally(&[(Verdict::Skip, 0), (Verdict::Inconclusive, 0)]).as_expected());
-        assert!(!tally(&[]).as_expected());
+        assert_eq!(tally(&[(Verdict::Skip, 0), (Verdict::Inconclusive, 0)]).outcome(), Outcome::Surprise);
+        assert_eq!(tally(&[]).outcome(), Outcome::Surprise);
+    }
+
+    #[test]
+    fn a_cell_that_was_not_run_or_could_not_be_is_worse_than_a_surprise() {
+        assert_eq!(tally(&[(Verdict::Fail, 3), (Verdict::NotRun, 0)]).outcome(), Outcome::Broken);
+        let mut broken = tally(&[(Verdict::Pass, 3)]);
+        let judgement = Judgement::new(Verdict::Error, "out of memory".into());
+        broken.add(&CellVerdict { cell: "a/c".into(), micros: None, broken: true, judgement });
+        assert_eq!(broken.outcome(), Outcome::Broken);
     }
 
     #[test]

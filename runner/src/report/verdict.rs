@@ -16,6 +16,8 @@ pub struct CellVerdict {
     pub cell: String,
     /// Time that its VM took, in microseconds; none if there was no VM.
     pub micros: Option<u64>,
+    /// Whether host or harness could not run it.
+    pub broken: bool,
     /// What the judge thinks.
     pub judgement: Judgement,
 }
@@ -57,13 +59,15 @@ impl<'a> Cells<'a> {
             CellOutcome::Skip(reason) => (None, Judgement::new(Verdict::Skip, reason.clone())),
             CellOutcome::Error(reason) => (None, Judgement::new(Verdict::Error, reason.clone())),
         };
-        CellVerdict { cell: result.cell.clone(), micros, judgement }
+        let broken = matches!(result.outcome, CellOutcome::Error(_));
+        CellVerdict { cell: result.cell.clone(), micros, broken, judgement }
     }
 
     /// The verdict on a cell that has no result.
     pub fn not_run(cell: &str) -> CellVerdict {
         let reason = "the run was interrupted before".to_owned();
-        CellVerdict { cell: cell.to_owned(), micros: None, judgement: Judgement::new(Verdict::NotRun, reason) }
+        let judgement = Judgement::new(Verdict::NotRun, reason);
+        CellVerdict { cell: cell.to_owned(), micros: None, broken: false, judgement }
     }
 }
 

@@ -34,7 +34,7 @@ fn cell(name: &str, verdict: Verdict, reason: &str) -> CellVerdict {
     let points = if verdict == Verdict::Pass { 5 } else { 0 };
     let policy = Some("kvm-6.11".to_owned());
     let judgement = Judgement { points, policy, ..Judgement::new(verdict, reason.into()) };
-    CellVerdict { cell: format!("family/{name}"), micros: Some(1), judgement }
+    CellVerdict { cell: format!("family/{name}"), micros: Some(1), broken: false, judgement }
 }
 
 fn printed(cells: &[CellVerdict]) -> String {
@@ -114,7 +114,7 @@ Not run:
 11 cells: 1 pass, 1 fail, 1 xfail, 1 xpass, 2 skip, 1 inconclusive, 1 error, 1 timeout, 1 crash, 1 not-run
 1,241 points decided by policy kvm-6.11
 1 point otherwise than the architecture has it (explain shows them)
-Not all is as expected.
+Not all cells were run.
 
 "#]]
     );

@@ -24,10 +24,12 @@ const LINK_FLAGS: [&str; 3] =
     ["-Clink-arg=-static", "-Clink-arg=-no-pie", "-Clink-arg=-Wl,--build-id=none,--gc-sections"];
 
 /// Variables of the build around us that are not the guests': flags, wrappers, targets, and what Cargo says of this package.
-const FOREIGN: [&str; 6] = [
+const FOREIGN: [&str; 8] = [
     "RUSTFLAGS",
     "RUSTC_WRAPPER",
     "RUSTC_WORKSPACE_WRAPPER",
+    "CARGO_BUILD_RUSTC_WRAPPER",
+    "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER",
     "CARGO_BUILD_TARGET",
     "CARGO_TARGET_DIR",
     "CARGO_BUILD_RUSTFLAGS",
@@ -49,7 +51,10 @@ fn guests(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     }
     let target = out.join("guests");
     let script = format!("-Clink-arg=-Wl,-T,{}", source.join("guest.ld").display());
-    let flags: Vec<&str> = FLAGS.into_iter().chain(LINK_FLAGS).chain([script.as_str()]).collect();
+    // Panic messages hold paths of sources: those of the builder's home have no place in reports.
+    let sources = [(cargo_home()?.join("registry/src"), "registry"), (root.to_owned(), "kvm-memtype")];
+    let remap = sources.map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
+    let flags: Vec<&str> = FLAGS.into_iter().chain(LINK_FLAGS).chain([script.as_str(), &remap[0], &remap[1]]).collect();
     let mut cargo = Command::new(env::var("CARGO")?);
     cargo.current_dir(&source).args(["build", "--release", "--quiet", "--locked", "--bins", "--target", TARGET]);
     cargo.arg("--target-dir").arg(&target);
@@ -72,6 +77,14 @@ fn guests(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
         writeln!(table, "    ({family:?}, include_bytes!({elf:?})),")?;
     }
     fs::write(out.join("guests.rs"), table + "]\n").map_err(Into::into)
+}
+
+/// Cargo's home, where the sources of dependencies are.
+fn cargo_home() -> Result<PathBuf, Box<dyn Error>> {
+    match env::var_os("CARGO_HOME") {
+        Some(home) => Ok(home.into()),
+        None => Ok(Path::new(&env::var_os("HOME").ok_or("neither CARGO_HOME nor HOME is set")?).join(".cargo")),
+    }
 }
 
 /// Writes `configs.rs`: a table of path below configs/ and text.

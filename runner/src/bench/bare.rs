@@ -1,7 +1,7 @@
 //! The yardstick of `bench`: a loop of the same ioctls that the embedded VMM makes for a guest, and nothing else.
 
 use crate::machine::MachineError;
-use crate::machine::kvm::{Failed, KvmMachine, RAM, boot, steps};
+use crate::machine::kvm::{Failed, KvmMachine, RAM, TSS_PAGES, boot, steps};
 use crate::plan::vm::VmConfig;
 use kvm_bindings::{CpuId, kvm_userspace_memory_region};
 use kvm_ioctls::VcpuExit;
@@ -16,7 +16,6 @@ pub struct Bare {
     /// The pages that are not zero, by GPA.
     pages: Vec<(GuestAddress, Vec<u8>)>,
     entry: u64,
-    argument: u64,
     cpuid: CpuId,
 }
 
@@ -27,7 +26,7 @@ impl Bare {
     /// An ELF file that cannot be loaded.
     pub fn new(machine: &KvmMachine, elf: &[u8], command_line: &str) -> Result<Self, MachineError> {
         let ram = ram()?;
-        boot::load(&ram, elf, command_line)?;
+        let entry = boot::load(&ram, elf, command_line)?;
         let mut pages = Vec::new();
         for gpa in (0..RAM).step_by(PAGE) {
             let mut page = vec![0; PAGE];
@@ -36,8 +35,7 @@ impl Bare {
                 pages.push((GuestAddress(gpa as u64), page));
             }
         }
-        let (entry, argument) = boot::entry(elf)?;
-        Ok(Bare { pages, entry, argument, cpuid: machine.cpuid(&VmConfig::default(), 0) })
+        Ok(Bare { pages, entry, cpuid: machine.cpuid(&VmConfig::default(), 0) })
     }
 
     /// Makes a VM, runs the guest until it writes to the exit port, and takes the VM down. What the guest says is dropped.
@@ -45,8 +43,9 @@ impl Bare {
     /// # Errors
     /// An ioctl failed, or the guest ended in another way.
     pub fn run(&self, machine: &KvmMachine) -> Result<(), MachineError> {
-        let vm = machine.kvm().create_vm().failed("KVM_CREATE_VM")?;
         let ram = ram()?;
+        let vm = machine.kvm().create_vm().failed("KVM_CREATE_VM")?;
+        vm.set_tss_address(TSS_PAGES).failed("KVM_SET_TSS_ADDR")?;
         let hva = ram.get_host_address(GuestAddress(0)).failed("the guest's RAM")?;
         let region = kvm_userspace_memory_region {
             slot: 0,
@@ -55,17 +54,17 @@ impl Bare {
             memory_size: RAM as u64,
             userspace_addr: hva as u64,
         };
-        // SAFETY: the region is the whole of `ram`, which is unmapped after the VM's last file descriptor is closed: both are
-        // locals, dropped in reverse order below.
+        // SAFETY: the region is the whole of `ram`, which is unmapped after the VM's last file descriptor is closed: locals go
+        // in the reverse order of their making.
         unsafe { vm.set_user_memory_region(region) }.failed("KVM_SET_USER_MEMORY_REGION")?;
         let mut vcpu = vm.create_vcpu(0).failed("KVM_CREATE_VCPU")?;
-        vcpu.set_cpuid2(&self.cpuid).failed("KVM_SET_CPUID2")?;
         vcpu.get_sregs().failed("KVM_GET_SREGS")?;
         steps::read_state(&vcpu).failed("KVM_GET_MSRS")?;
+        vcpu.set_cpuid2(&self.cpuid).failed("KVM_SET_CPUID2")?;
         for (gpa, page) in &self.pages {
             ram.write_slice(page, *gpa).failed("the guest's RAM")?;
         }
-        boot::enter(&vcpu, self.entry, 0, self.argument).failed("KVM_SET_SREGS or KVM_SET_REGS")?;
+        boot::enter(&vcpu, self.entry, 0, boot::START_INFO).failed("KVM_SET_SREGS or KVM_SET_REGS")?;
         loop {
             match vcpu.run().failed("KVM_RUN")? {
                 VcpuExit::IoOut(EXIT_PORT, _) => break,
@@ -73,8 +72,6 @@ impl Bare {
                 other => return Err(format!("{other:?}")).failed("the bare guest ended otherwise"),
             }
         }
-        drop(vcpu);
-        drop(vm);
         Ok(())
     }
 }

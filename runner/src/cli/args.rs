@@ -119,8 +119,8 @@ pub struct Run {
     #[arg(short, long, value_name = "N", default_value = "1")]
     pub jobs: NonZeroUsize,
     /// Seconds after which a guest is given up.
-    #[arg(long, value_name = "SECONDS", default_value = "10")]
-    pub timeout: NonZeroUsize,
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
     /// How to print.
     #[arg(long, value_enum, default_value = "human")]
     pub format: Format,

@@ -162,7 +162,7 @@ impl Session<'_> {
             .filter(|cell| !done.contains(&cell.id))
             .filter_map(|cell| cells.run_id(&cell.id).map(|run| (cell, run)))
             .collect();
-        let limits = Limits { timeout: Duration::from_secs(self.args.timeout.get() as u64), ..Limits::default() };
+        let limits = Limits { timeout: Duration::from_secs(self.args.timeout), ..Limits::default() };
         let execution = Execution { machine: self.machine, limits, jobs: self.args.jobs, stop: &STOP };
         let bar = progress(todo.len() as u64);
         let started = Instant::now();

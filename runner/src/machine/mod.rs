@@ -39,7 +39,7 @@ pub struct Job<'a> {
 pub struct Limits {
     /// Wall-clock time from the first instruction on.
     pub timeout: Duration,
-    /// Bytes on the serial line.
+    /// Bytes of the log: those on the serial line, and a few for each record of the VMM.
     pub output: usize,
 }
 
@@ -121,7 +121,7 @@ pub enum End {
         /// RIP of the vCPU that boots at that moment, as far as the machine can tell.
         rip: Option<u64>,
     },
-    /// The serial line carried more bytes than allowed.
+    /// The log grew beyond its limit, by the serial line or by host records.
     Flood,
     /// KVM_EXIT_INTERNAL_ERROR: KVM gave up.
     InternalError {

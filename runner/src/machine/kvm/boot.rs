@@ -10,7 +10,7 @@ use linux_loader::loader::KernelLoader;
 use linux_loader::loader::elf::Elf;
 use linux_loader::loader::elf::start_info::{hvm_memmap_table_entry, hvm_start_info};
 use std::io::Cursor;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap};
 use wire::layout::START_CR0;
 
 /// RAM of a VM, in bytes.
@@ -19,7 +19,8 @@ pub const RAM: usize = 8 << 20;
 const PML4: u64 = 0x1000;
 const PDPT: u64 = 0x2000;
 const FIRST_PD: u64 = 0x3000;
-const START_INFO: u64 = 0x7000;
+/// GPA of `hvm_start_info`, the argument of a guest's entry.
+pub const START_INFO: u64 = 0x7000;
 const COMMAND_LINE: u64 = 0x7100;
 const MEMORY_MAP: u64 = 0x7e00;
 
@@ -32,13 +33,17 @@ const START_MAGIC: u32 = 0x336e_c578;
 /// E820 type of RAM.
 const E820_RAM: u32 = 1;
 
-/// Loads the guest and writes all that it finds at its start: page tables and `hvm_start_info`.
+/// Loads the guest and writes all that it finds at its start: page tables and `hvm_start_info`. Returns its entry.
 ///
 /// # Errors
 /// An ELF file that is none or does not fit into [`RAM`].
-pub fn load(ram: &GuestMemoryMmap, elf: &[u8], command_line: &str) -> Result<(), MachineError> {
+pub fn load(ram: &GuestMemoryMmap, elf: &[u8], command_line: &str) -> Result<u64, MachineError> {
+    const CANNOT: &str = "cannot load the guest's ELF file";
     // The loader leaves bss as it is: the memory is fresh, so it is zero.
-    Elf::load(ram, None, &mut Cursor::new(elf), None).failed("cannot load the guest's ELF file")?;
+    let loaded = Elf::load(ram, None, &mut Cursor::new(elf), None).failed(CANNOT)?;
+    if loaded.kernel_end > RAM as u64 {
+        return Err(format!("it ends at {:#x}, behind the RAM of {RAM:#x} bytes", loaded.kernel_end)).failed(CANNOT);
+    }
     page_tables(ram).failed("cannot write the guest's page tables")?;
     let text: Vec<u8> = [command_line.as_bytes(), &[0]].concat();
     ram.write_slice(&text, GuestAddress(COMMAND_LINE)).failed("cannot write the guest's command line")?;
@@ -53,7 +58,8 @@ pub fn load(ram: &GuestMemoryMmap, elf: &[u8], command_line: &str) -> Result<(),
     let map = hvm_memmap_table_entry { addr: 0, size: RAM as u64, type_: E820_RAM, reserved: 0 };
     let mut parameters = BootParams::new(&start_info, GuestAddress(START_INFO));
     parameters.set_sections(&[map], GuestAddress(MEMORY_MAP));
-    PvhBootConfigurator::write_bootparams(&parameters, ram).failed("cannot write hvm_start_info")
+    PvhBootConfigurator::write_bootparams(&parameters, ram).failed("cannot write hvm_start_info")?;
+    Ok(loaded.kernel_load.raw_value())
 }
 
 /// Maps the first 4 GiB one to one by 2 MiB pages that CPL 3 may use too.
@@ -88,14 +94,4 @@ pub fn enter(vcpu: &VcpuFd, entry: u64, stack: u64, argument: u64) -> Result<(),
     // No GDT: the hidden parts of the segment registers hold until the guest loads one of its own.
     vcpu.set_sregs(&sregs)?;
     vcpu.set_regs(&kvm_regs { rflags: 2, rip: entry, rsp: stack, rdi: argument, ..Default::default() })
-}
-
-/// The entry of an ELF file and the argument that it takes.
-///
-/// # Errors
-/// A file too short to have one.
-pub fn entry(elf: &[u8]) -> Result<(u64, u64), MachineError> {
-    let field = elf.get(24..32).and_then(|bytes| bytes.try_into().ok());
-    let entry = field.map(u64::from_le_bytes).ok_or("the file ends inside its header");
-    entry.failed("cannot find the entry of the guest's ELF file").map(|entry| (entry, START_INFO))
 }

@@ -2,7 +2,7 @@
 //!
 //! A POSIX timer sends the thread a signal at the deadline and then every few milliseconds, until it is disarmed. So a signal
 //! that comes between the look at the clock and KVM_RUN is followed by one that comes inside. No watchdog thread is needed,
-//! and a timer costs three system calls a VM.
+//! and a timer costs four system calls a VM.
 
 use super::sys::thread_id;
 use std::io;
@@ -34,6 +34,20 @@ pub fn install() -> io::Result<()> {
     }
 }
 
+/// Lets the signal through to this thread: a mask outlives exec, so whoever started the runner may have blocked it, and a
+/// blocked signal wakes nobody.
+fn unblock() -> io::Result<()> {
+    // SAFETY: all zeros is a valid sigset_t.
+    let mut set: libc::sigset_t = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: `set` is a signal set that lives through all three calls, and the signal's number is valid.
+    let error = unsafe {
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, signal());
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, ptr::null_mut())
+    };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
 /// A timer that wakes the thread that made it.
 #[derive(Debug)]
 pub struct Deadline(libc::timer_t);
@@ -47,6 +61,7 @@ impl Deadline {
     /// # Errors
     /// What timer_create or timer_settime says.
     pub fn new(left: Duration) -> io::Result<Self> {
+        unblock()?;
         // SAFETY: all zeros is a valid sigevent.
         let mut event: libc::sigevent = unsafe { MaybeUninit::zeroed().assume_init() };
         event.sigev_notify = libc::SIGEV_THREAD_ID;

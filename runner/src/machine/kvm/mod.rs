@@ -9,6 +9,7 @@ pub mod sys;
 mod vm;
 
 pub use boot::RAM;
+pub(crate) use vm::TSS_PAGES;
 
 use super::{Job, Machine, MachineError, Observed};
 use crate::host;

@@ -37,17 +37,15 @@ pub fn state_msrs() -> impl Iterator<Item = u32> {
     [PAT, MTRR_DEF_TYPE].into_iter().chain(FIXED_MTRRS).chain(variable)
 }
 
-/// KVM_GET_MSRS of [`state_msrs`].
+/// KVM_GET_MSRS of [`state_msrs`]. It stops at the first MSR that it does not read, and what comes after is left out.
 ///
 /// # Errors
-/// What the ioctl says, or that it stopped early.
+/// What the ioctl says.
 pub fn read_state(vcpu: &VcpuFd) -> Result<Msrs, io::Error> {
     let entries: Vec<_> = state_msrs().map(|index| kvm_msr_entry { index, ..Default::default() }).collect();
     let mut msrs = Msrs::from_entries(&entries).map_err(io::Error::other)?;
-    match vcpu.get_msrs(&mut msrs)? {
-        n if n == entries.len() => Ok(msrs),
-        n => Err(io::Error::other(format!("KVM_GET_MSRS stopped at MSR {:#x}", entries[n].index))),
-    }
+    let read = vcpu.get_msrs(&mut msrs)?;
+    Msrs::from_entries(&msrs.as_slice()[..read]).map_err(io::Error::other)
 }
 
 impl Vm<'_> {
@@ -137,10 +135,11 @@ impl Vm<'_> {
     fn copy_state(&self, caller: Caller<'_>, from: u8, to: u8) -> Reply {
         let mut saved = None;
         let read = self.on(caller, from, |vcpu| match (vcpu.get_sregs(), read_state(vcpu)) {
-            (Ok(sregs), Ok(msrs)) => {
+            (Ok(sregs), Ok(msrs)) if msrs.as_slice().len() == state_msrs().count() => {
                 saved = Some((sregs, msrs));
                 (Status::Done, 0)
             }
+            (Ok(_), Ok(_)) => (Status::Refused, 0),
             (Err(error), _) => reply(Err(error)),
             (_, Err(error)) => io_reply(Err(error)),
         });

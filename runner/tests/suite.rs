@@ -135,8 +135,7 @@ fn a_killed_run_goes_on_and_ends_like_one_that_was_not() {
 
 /// Cells that the one run under `results` has observed.
 fn observations(results: &Path) -> usize {
-    let run = std::fs::read_dir(results).unwrap().next().expect("a run").unwrap().path();
-    kvm_memtype::results::Run::read(&run).unwrap().results.len()
+    kvm_memtype::results::Run::read(&only_run(results)).unwrap().results.len()
 }
 
 #[test]
@@ -161,6 +160,70 @@ fn an_interrupted_run_says_how_to_go_on() {
     assert!(!with(&verdicts, Verdict::Pass).is_empty());
 }
 
+/// The directory of the one run under `results`.
+fn only_run(results: &Path) -> std::path::PathBuf {
+    std::fs::read_dir(results).unwrap().next().expect("a run").unwrap().path()
+}
+
+#[test]
+fn a_run_of_another_kernel_is_not_gone_on_with() {
+    if kvm().is_none() {
+        return;
+    }
+    let results = tempfile::tempdir().unwrap();
+    kvm_memtype(results.path(), &["run", "--machine", "kvm", "boot"]).output().unwrap();
+    let file = only_run(results.path()).join("observations.jsonl");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("\"Linux ", "\"Linux 0.")).unwrap();
+    let output = kvm_memtype(results.path(), &["run", "--resume", "latest"]).output().unwrap();
+    assert_eq!(code(&output), 2, "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("another host, kernel or QEMU"), "{output:?}");
+}
+
+#[test]
+fn a_run_whose_reader_goes_away_ends_as_it_would_have() {
+    if kvm().is_none() {
+        return;
+    }
+    let results = tempfile::tempdir().unwrap();
+    // A policy that never fits makes a failure, so that exit code 0 would be a wrong one.
+    let config = strange_policies();
+    let config = config.path().to_str().unwrap();
+    let arguments = ["run", "--machine", "kvm", "boot", "mtrr-msr/def-type", "--config", config];
+    let mut child = kvm_memtype(results.path(), &arguments).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let run = only_run(results.path());
+    assert!(run.join("verdicts.jsonl").is_file());
+}
+
+#[test]
+fn verdicts_that_do_not_fit_their_results_are_not_reported() {
+    if kvm().is_none() {
+        return;
+    }
+    let results = tempfile::tempdir().unwrap();
+    kvm_memtype(results.path(), &["run", "--machine", "kvm", "boot", "pat-msr/reset"]).output().unwrap();
+    let report = || kvm_memtype(results.path(), &["report", "--format", "json"]).output().unwrap();
+    assert_eq!(verdicts(&report()).len(), 2);
+    let file = only_run(results.path()).join("verdicts.jsonl");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.lines().next().unwrap().to_owned() + "\n").unwrap();
+    assert_eq!(code(&report()), 2);
+}
+
+/// Policies that let no UC into IA32_MTRR_DEF_TYPE: no KVM is like that, but a policy may say so.
+fn strange_policies() -> tempfile::TempDir {
+    let config = tempfile::tempdir().unwrap();
+    std::fs::create_dir(config.path().join("policies")).unwrap();
+    let set = kvm_memtype::config::Set::load(None).unwrap();
+    for (id, source) in set.sources("policies") {
+        let text = source.text.replace("types = [0, 1, 4, 5, 6] }", "types = [1, 4, 5, 6] }");
+        std::fs::write(config.path().join(format!("policies/{id}.toml")), text).unwrap();
+    }
+    config
+}
+
 #[test]
 fn an_old_run_is_judged_again_by_a_new_model() {
     if kvm().is_none() {
@@ -169,14 +232,7 @@ fn an_old_run_is_judged_again_by_a_new_model() {
     let results = tempfile::tempdir().unwrap();
     let output = kvm_memtype(results.path(), &["run", "--machine", "kvm", "mtrr-msr/def-type"]).output().unwrap();
     assert_eq!(code(&output), 0, "{output:?}");
-    // A KVM that let no UC into IA32_MTRR_DEF_TYPE would be a strange one, but a policy may say so.
-    let config = tempfile::tempdir().unwrap();
-    std::fs::create_dir(config.path().join("policies")).unwrap();
-    let set = kvm_memtype::config::Set::load(None).unwrap();
-    for (id, source) in set.sources("policies") {
-        let text = source.text.replace("types = [0, 1, 4, 5, 6] }", "types = [1, 4, 5, 6] }");
-        std::fs::write(config.path().join(format!("policies/{id}.toml")), text).unwrap();
-    }
+    let config = strange_policies();
     let judge = |more: &[&str]| {
         let arguments = [&["judge", "latest", "--format", "json"], more].concat();
         let output = kvm_memtype(results.path(), &arguments).output().unwrap();

@@ -6,6 +6,7 @@ mod deviation;
 mod ending;
 mod log;
 mod merge;
+mod tally;
 mod verdict;
 
 #[cfg(test)]

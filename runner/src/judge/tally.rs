@@ -25,6 +25,8 @@ pub(super) struct Tally<'a> {
     /// Points of which nothing is predicted.
     pub unpredicted: u64,
     first_unpredicted: Option<(Action, Why)>,
+    /// A step that the VMM would not do. If nothing that failed before explains it, the harness is broken.
+    undone: Option<Action>,
     /// Ids of the deviations that showed.
     pub shown: BTreeSet<&'a str>,
     /// Departures from the architecture.
@@ -42,6 +44,7 @@ impl<'a> Tally<'a> {
             bare: Points::new(policy, MOST_DISAGREEMENTS),
             unpredicted: 0,
             first_unpredicted: None,
+            undone: None,
             shown: BTreeSet::new(),
             departures: Points::new(policy, MOST_EXAMPLES),
             shutdown_due: false,
@@ -51,6 +54,7 @@ impl<'a> Tally<'a> {
     /// Takes the next point.
     pub fn take(&mut self, judged: Judged<'a>) {
         let Decision { action, seen, predicted } = judged.decision;
+        self.undone = self.undone.or((predicted == Err(Why::Vmm)).then_some(action));
         self.shutdown_due |= (action, seen) == (Action::TripleFault, Effect::Happened);
         match (judged.decision.agrees(), predicted) {
             (Some(agrees), _) => {
@@ -97,19 +101,23 @@ impl<'a> Tally<'a> {
         if self.bare.total > 0 {
             return (Verdict::Fail, self.first_bare());
         }
+        if let Some(action) = self.undone {
+            return (Verdict::Error, format!("{action}: {}", Why::Vmm));
+        }
         if let Some(reason) = &account.skip {
             return (Verdict::Skip, reason.clone());
         }
-        if self.unpredicted > 0 {
-            return (Verdict::Inconclusive, self.what_is_unpredicted());
-        }
-        if self.points == 0 && !excused_end {
+        if self.points == 0 && self.unpredicted == 0 && !excused_end {
             return (Verdict::Error, "decided nothing".into());
         }
+        // News, which points that nothing is predicted of must not hide.
         let hidden: Vec<&str> =
             applying.iter().map(|deviation| deviation.id()).filter(|id| !self.shown.contains(id)).collect();
         if !hidden.is_empty() {
             return (Verdict::Xpass, format!("known to deviate, but did not: {}", hidden.join(", ")));
+        }
+        if self.unpredicted > 0 {
+            return (Verdict::Inconclusive, self.what_is_unpredicted());
         }
         match applying.iter().find(|deviation| self.shown.contains(deviation.id())) {
             Some(deviation) => (Verdict::Xfail, format!("{}: {}", deviation.id(), deviation.reason)),

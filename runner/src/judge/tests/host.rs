@@ -61,10 +61,17 @@ fn set_sregs_refuses_what_mov_cr0_refuses_but_keeps_what_that_drops() {
 }
 
 #[test]
-fn a_step_that_the_vmm_will_not_do_decides_nothing() {
-    let judgement = verdict(|_, log| log.step(Step::GetCr0 { cpu: 9 }, Status::Invalid));
-    assert_eq!(judgement.verdict, Verdict::Inconclusive);
-    assert!(judgement.reason.ends_with("the VMM would not do the step"));
+fn a_step_that_the_vmm_will_not_do_is_the_harness_s_fault() {
+    let peek = Step::Peek { slot: 1, offset: 0 };
+    let judgement = verdict(|_, log| log.step(peek, Status::Invalid));
+    assert_eq!(judgement.verdict, Verdict::Error);
+    assert_eq!(judgement.reason, "HVA of slot 1, offset 0x0 read: the VMM would not do the step");
+    // Unless KVM is to blame, here for a memslot that it refuses.
+    let judgement = verdict(|_, log| {
+        log.step(slot(0, 1, WINDOW), EINVAL);
+        log.step(peek, Status::Invalid);
+    });
+    assert_eq!(judgement.verdict, Verdict::Fail);
 }
 
 #[test]

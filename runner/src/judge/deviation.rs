@@ -1,6 +1,6 @@
 //! Deviations: known differences from the policy, each with an id and a reason, that turn fail into xfail.
 
-use super::ending::EndKind;
+use super::ending::{EndKind, Suberror};
 use crate::config::{self, ConfigError, Source};
 use crate::host::facts::Facts;
 use crate::machine::End;
@@ -49,7 +49,8 @@ struct PointExcuse {
     expected: Class,
     /// What is seen.
     seen: Class,
-    /// Of two values, the bits in which they may differ; all of them where there is no such word.
+    /// Of two values, the bits in which they may differ; all of them where there is no such word. Where a write should be
+    /// refused, the values are the one written and the one that the register then holds.
     bits: Option<BitRange>,
 }
 
@@ -60,8 +61,12 @@ impl PointExcuse {
             Some(register) => self.registers.iter().any(|registers| registers.has(register)),
             None => self.registers.is_empty(),
         };
-        let bits = match (self.bits.and_then(|bits| bits.mask(None)), expected.value(), seen.value()) {
-            (Some(bits), Some(expected), Some(seen)) => (expected ^ seen) & !bits == 0,
+        let wanted = match action {
+            Action::Write(_, written) if self.expected == Class::Refused => Some(written),
+            _ => expected.value(),
+        };
+        let bits = match (self.bits.and_then(|bits| bits.mask(None)), wanted, seen.value()) {
+            (Some(bits), Some(wanted), Some(seen)) => (wanted ^ seen) & !bits == 0,
             (bits, ..) => bits.is_none(),
         };
         registers && bits && (expected.class(action), seen.class(action)) == (self.expected, self.seen)
@@ -74,9 +79,26 @@ impl PointExcuse {
 struct EndExcuse {
     /// Its kind.
     end: EndKind,
-    /// The first instruction bytes, as two hexadecimal digits each, where the end has any: `"66 0f ae"`.
+    /// Of an internal error, why KVM gave up.
+    suberror: Option<Suberror>,
+    /// Of an internal error, the first instruction bytes, as two hexadecimal digits each: `"66 0f ae"`.
     #[serde(default)]
     bytes: String,
+}
+
+impl EndExcuse {
+    fn excuses(&self, kind: EndKind, end: &End) -> bool {
+        let details = match end {
+            End::InternalError { suberror, bytes, .. } => {
+                let wanted = self.bytes.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).ok());
+                let found = bytes.iter().map(|&byte| Some(byte)).chain(std::iter::repeat(None));
+                self.suberror.is_some_and(|wanted| wanted as u32 == *suberror)
+                    && wanted.zip(found).all(|(wanted, found)| wanted == found)
+            }
+            _ => true,
+        };
+        self.end == kind && details
+    }
 }
 
 /// One known difference.
@@ -119,12 +141,7 @@ impl Deviation {
 
     /// Whether it excuses an ending of that kind.
     pub fn excuses_end(&self, kind: EndKind, end: &End) -> bool {
-        self.ends.iter().any(|excuse| {
-            let wanted = excuse.bytes.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).ok());
-            let found: &[u8] = if let End::InternalError { bytes, .. } = end { bytes } else { &[] };
-            let found = found.iter().map(|&byte| Some(byte)).chain(std::iter::repeat(None));
-            excuse.end == kind && wanted.zip(found).all(|(wanted, found)| wanted == found)
-        })
+        self.ends.iter().any(|excuse| excuse.excuses(kind, end))
     }
 }
 
@@ -182,6 +199,13 @@ fn check(source: &Source, deviation: &Deviation) -> Result<(), ConfigError> {
     if bytes.any(|byte| byte.len() != 2 || u8::from_str_radix(byte, 16).is_err()) {
         return bad("`bytes` are two hexadecimal digits each, with spaces between them");
     }
+    for end in &deviation.ends {
+        match (end.end == EndKind::InternalError, end.suberror.is_some(), !end.bytes.trim().is_empty()) {
+            (true, true, true) | (false, false, false) => {}
+            (true, ..) => return bad("an internal error needs a `suberror` and `bytes`, or it could be any"),
+            (false, ..) => return bad("only an internal error has a `suberror` and `bytes`"),
+        }
+    }
     if deviation.points.iter().any(|excuse| excuse.expected == excuse.seen && excuse.seen != Class::Value) {
         return bad("what is expected and what is seen are the same");
     }
@@ -207,6 +231,10 @@ mod tests {
         assert!(said(&format!("{ends}{ends}")).contains(":9:6: deviation `a` is in configs/deviations/x.toml already"));
         let odd = deviation("ends = [{ end = \"internal-error\", bytes = \"66f\" }]\n");
         assert!(said(&odd).contains("two hexadecimal digits"));
+        let any = deviation("ends = [{ end = \"internal-error\", bytes = \"66\" }]\n");
+        assert!(said(&any).contains("needs a `suberror` and `bytes`"));
+        let more = deviation("ends = [{ end = \"halt\", suberror = \"emulation\" }]\n");
+        assert!(said(&more).contains("only an internal error has"));
         let typo = deviation("ends = [{ end = \"hlt\" }]\n");
         assert!(said(&typo).contains("did you mean `halt`"), "{}", said(&typo));
         let fact = ends.replace("when = []", "when = [{ kvm-vendr = \"kvm_pvm\" }]");

@@ -24,6 +24,20 @@ pub enum EndKind {
     Unexpected,
 }
 
+/// Why KVM gave up: `KVM_INTERNAL_ERROR_*` of include/uapi/linux/kvm.h.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Suberror {
+    /// An instruction that its emulator does not know.
+    Emulation = 1,
+    /// Two exceptions at once that it could not merge.
+    SimultaneousExceptions = 2,
+    /// An exit while an event was delivered.
+    EventDelivery = 3,
+    /// An exit reason that it does not know.
+    UnexpectedExitReason = 4,
+}
+
 /// The kind of an ending; nothing for one that the guest asked for, and for those that the judge times or counts out.
 pub fn kind(end: &End) -> Option<EndKind> {
     match end {

@@ -11,6 +11,8 @@ const MOST_EVENTS: usize = 1 << 22;
 /// What a log as a whole says, besides its events.
 #[derive(Debug, Default)]
 pub struct Account {
+    /// The guest's report of this test and this run began.
+    pub begun: bool,
     /// Why the log cannot be believed, and the index of the line.
     pub broken: Option<(usize, String)>,
     /// The guest's report has no end, as it must be where the VM ended before the guest.
@@ -37,6 +39,7 @@ pub fn read(log: &[Line], end: &End, test: &str, run: Option<u64>, mut take: imp
                     return account;
                 }
                 Ok(Some(Item::Begin { .. })) => {
+                    account.begun = true;
                     take(index, Event::Begin);
                     continue;
                 }

@@ -6,10 +6,10 @@ use crate::judge::{Deviations, Judge, Judgement, Verdict};
 use crate::machine::{End, Line, Observed};
 use proptest::prelude::*;
 use wire::frame::Writer;
-use wire::layout::{EXIT_PANIC, PAT};
-use wire::outcome::Outcome;
+use wire::layout::{CR0_CD, CR0_NW, EXIT_PANIC, PAT, START_CR0};
+use wire::outcome::{After, Outcome};
 use wire::record::Trap;
-use wire::register::Place;
+use wire::register::{Place, Register};
 
 const VALID: u64 = 0x0007_0406_0007_0406;
 const INVALID: u64 = 0x0007_0406_0007_0402;
@@ -230,17 +230,45 @@ fn what_is_kept_is_bounded_and_what_is_not_excused_is_never_lost() {
 #[test]
 fn a_known_end_is_an_xfail_if_its_bytes_fit() {
     let text = PAT_TYPES.replace("points = [{ registers = ['0x277'], expected = 'refused', seen = 'accepted' }]", "")
-        + "ends = [{ end = 'internal-error', bytes = '66 0f ae' }]";
-    let ended = |bytes: &[u8]| {
-        let end = End::InternalError { suberror: 1, rip: 0, bytes: bytes.into() };
-        deviating(&text, &facts(), &run_to(end, |out, _| good(out))).verdict
+        + "ends = [{ end = 'internal-error', suberror = 'emulation', bytes = '66 0f ae' }]";
+    let ended = |suberror, bytes: &[u8], guest: fn(&mut Writer<Log>)| {
+        let end = End::InternalError { suberror, rip: 0, bytes: bytes.into() };
+        run_to(end, |out, _| guest(out))
     };
-    assert_eq!(ended(&[0x66, 0x0f, 0xae, 0x30]), Verdict::Xfail);
-    assert_eq!(ended(&[0x66, 0x0f]), Verdict::Crash);
-    assert_eq!(ended(&[0x0f, 0xae]), Verdict::Crash);
-    assert_eq!(deviating(&text, &facts(), &run_to(DONE, |out, _| good(out))).verdict, Verdict::Xpass);
-    let end = End::InternalError { suberror: 1, rip: 0, bytes: vec![0x66, 0x0f, 0xae] };
-    assert_eq!(deviating(&text, &facts(), &run_to(end, |out, _| bad(out))).verdict, Verdict::Fail);
+    let verdict = |observed: &Observed| deviating(&text, &facts(), observed).verdict;
+    let known = ended(1, &[0x66, 0x0f, 0xae, 0x30], good);
+    assert_eq!(verdict(&known), Verdict::Xfail);
+    assert_eq!(verdict(&ended(1, &[0x66, 0x0f, 0xae], |_| {})), Verdict::Xfail, "the first instruction of the test");
+    assert_eq!(verdict(&ended(1, &[0x66, 0x0f], good)), Verdict::Crash);
+    assert_eq!(verdict(&ended(1, &[0x0f, 0xae], good)), Verdict::Crash);
+    assert_eq!(verdict(&ended(3, &[0x66, 0x0f, 0xae], good)), Verdict::Crash);
+    assert_eq!(verdict(&run_to(DONE, |out, _| good(out))), Verdict::Xpass);
+    assert_eq!(verdict(&ended(1, &[0x66, 0x0f, 0xae], bad)), Verdict::Fail);
+    // Before the test, and with a report that cannot be believed.
+    let mut early = known.clone();
+    early.log.retain(|line| matches!(line, Line::Host(_)));
+    assert_eq!(verdict(&early), Verdict::Crash);
+    let mut broken = known;
+    broken.log.push(Line::Guest("2 w 277 0 .*0000".into()));
+    assert_eq!(verdict(&broken), Verdict::Error);
+}
+
+#[test]
+fn bits_of_a_write_that_should_be_refused_are_those_written() {
+    let text = PAT_TYPES.replace(
+        "['0x277'], expected = 'refused', seen = 'accepted'",
+        "['cr0'], expected = 'refused', seen = 'value', bits = '32-63'",
+    );
+    let drops = |written, after| {
+        let observed = run(|out, _| {
+            let outcome = Outcome { fault: None, after: After::Value(after) };
+            out.write(Place::boot(Register::Cr0), written, outcome);
+        });
+        deviating(&text, &facts(), &observed).verdict
+    };
+    assert_eq!(drops(START_CR0 | 1 << 40, START_CR0), Verdict::Xfail);
+    assert_eq!(drops(START_CR0 | 1 << 40, START_CR0 ^ CR0_CD), Verdict::Fail, "CD changes too");
+    assert_eq!(drops(START_CR0 | CR0_NW, START_CR0), Verdict::Fail, "NW without CD");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use kvm_memtype::judge::{Deviations, Judge, Judgement, Verdict};
 use kvm_memtype::machine::kvm::{KvmMachine, Lie};
 use kvm_memtype::machine::{Job, Limits, Machine};
 use kvm_memtype::model::policy::Policies;
+use kvm_memtype::plan::TestRef;
 use kvm_memtype::plan::vm::VmConfig;
 use wire::layout::PAT;
 use wire::needs::Needs;
@@ -27,7 +28,8 @@ fn judged(machine: &KvmMachine, policies: &[Source], elf: &[u8], family: &str, t
     let job = Job { elf, run: RUN, test, needs: Needs::NONE, vm: &vm, limits: Limits::default() };
     let observed = machine.run(&job).expect("the host runs the guest");
     let policies = Policies::load(policies).expect("the policies");
-    let deviations = Deviations::load(&sources("deviations")).expect("the deviations");
+    let tests: Vec<String> = guests::tests().expect("the tests").iter().map(TestRef::id).collect();
+    let deviations = Deviations::load(&sources("deviations"), &tests).expect("the deviations");
     let facts = host::vm_facts(&host::probe().facts("kvm"), &vm);
     Judge::new(&policies, &deviations).cell(&format!("{family}/{test}"), &observed, Some(RUN), &facts)
 }

@@ -30,7 +30,7 @@ pub fn explain(cli: &Cli, args: &Explain) -> Done {
     let points =
         observed.map(|observed| judge.points(test, observed, cells.run_id(&args.cell), &cells.facts(&args.cell)));
     let points = points.transpose().map_err(|error| Failure::Broken(error.to_string()))?.unwrap_or_default();
-    let summary = knowledge.tests.iter().find(|known| format!("{}/{}", known.family, known.name) == test);
+    let summary = knowledge.tests.iter().find(|known| known.id() == test);
     let host: Vec<&str> = run.header.host.values().map(String::as_str).collect();
     let about = vec![
         ("does", summary.map(|known| known.summary.clone()).unwrap_or_default()),

@@ -39,7 +39,8 @@ impl Knowledge {
     /// A mistake in one of them.
     pub fn models(&self, judging: Judging) -> Result<(Policies, Deviations), ConfigError> {
         let sources = |kind| self.set.sources(kind).map(|(_, source)| source);
-        let deviations = Deviations::load(sources("deviations"))?;
+        let deviations =
+            Deviations::load(sources("deviations"), &self.tests.iter().map(TestRef::id).collect::<Vec<_>>())?;
         let deviations = if judging.no_deviations { Deviations::none() } else { deviations };
         Ok((Policies::load(sources("policies"))?, deviations))
     }

@@ -6,7 +6,7 @@ use crate::host::facts::Facts;
 use crate::machine::End;
 use crate::model::policy::{BitRange, MsrRange, When};
 use crate::model::{Action, Class, Decision, Effect};
-use crate::plan::pattern::fits;
+use crate::plan::pattern::{Patterns, fits, matches};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;
@@ -111,9 +111,9 @@ pub struct Deviation {
     /// How it is known.
     pub source: String,
     /// It is there where one of these holds.
-    when: Vec<When>,
+    when: Spanned<Vec<When>>,
     /// The tests that show it, as `family/test` with `*` for any text.
-    tests: Vec<String>,
+    tests: Patterns,
     /// The points that it excuses.
     #[serde(default)]
     points: Vec<PointExcuse>,
@@ -130,7 +130,8 @@ impl Deviation {
 
     /// Whether it should show in a test.
     pub fn applies(&self, test: &str, facts: &Facts) -> bool {
-        self.when.iter().any(|when| when.holds(facts)) && self.tests.iter().any(|pattern| fits(pattern, test))
+        self.when.get_ref().iter().any(|when| when.holds(facts))
+            && self.tests.get_ref().iter().any(|pattern| fits(pattern.get_ref(), test))
     }
 
     /// Whether it excuses a point.
@@ -156,15 +157,19 @@ struct File {
 }
 
 impl Deviations {
-    /// Reads deviations, any number in a file.
+    /// Reads deviations, any number in a file. `tests` are the names of all tests, as `family/test`.
     ///
     /// # Errors
-    /// The first mistake, with its place: among them an id that is given twice, or a deviation that excuses nothing.
-    pub fn load<'a>(sources: impl IntoIterator<Item = &'a Source>) -> Result<Deviations, ConfigError> {
+    /// The first mistake, with its place: among them an id that is given twice, or a deviation that excuses nothing or shows
+    /// nowhere.
+    pub fn load<'a>(
+        sources: impl IntoIterator<Item = &'a Source>,
+        tests: &[String],
+    ) -> Result<Deviations, ConfigError> {
         let (mut all, mut ids) = (Vec::new(), BTreeMap::new());
         for source in sources {
             for deviation in config::parse::<File>(source)?.deviation {
-                check(source, &deviation)?;
+                check(source, &deviation, tests)?;
                 if let Some(other) = ids.insert(deviation.id().to_owned(), source.name.clone()) {
                     let message = format!("deviation `{}` is in {other} already", deviation.id());
                     return Err(ConfigError::at(source, deviation.id.span(), message));
@@ -187,7 +192,11 @@ impl Deviations {
 }
 
 /// What the fields' types do not say.
-fn check(source: &Source, deviation: &Deviation) -> Result<(), ConfigError> {
+fn check(source: &Source, deviation: &Deviation, tests: &[String]) -> Result<(), ConfigError> {
+    matches(source, &deviation.tests, "test", tests)?;
+    if deviation.when.get_ref().is_empty() {
+        return Err(ConfigError::at(source, deviation.when.span(), "no condition is named here, so it never applies"));
+    }
     let bad = |what: &str| {
         let message = format!("deviation `{}`: {what}", deviation.id());
         Err(ConfigError::at(source, deviation.id.span(), message))
@@ -217,14 +226,20 @@ mod tests {
     use super::*;
 
     fn load(text: &str) -> Result<Deviations, ConfigError> {
-        Deviations::load([&Source { name: "configs/deviations/x.toml".into(), text: text.into() }])
+        Deviations::load(
+            [&Source { name: "configs/deviations/x.toml".into(), text: text.into() }],
+            &["family/test".into()],
+        )
     }
 
     #[test]
     fn a_mistake_is_placed() {
         let said = |text: &str| load(text).unwrap_err().to_string();
         let deviation = |extra: &str| {
-            format!("[[deviation]]\nid = \"a\"\nreason = \"r\"\nsource = \"s\"\nwhen = []\ntests = []\n{extra}")
+            format!(
+                "[[deviation]]\nid = \"a\"\nreason = \"r\"\nsource = \"s\"\n\
+                 when = [{{ machine = \"kvm\" }}]\ntests = [\"family/*\"]\n{extra}"
+            )
         };
         assert!(said(&deviation("")).starts_with("configs/deviations/x.toml:2:6: deviation `a`: it excuses neither"));
         let ends = deviation("ends = [{ end = \"halt\" }]\n");
@@ -237,7 +252,17 @@ mod tests {
         assert!(said(&more).contains("only an internal error has"));
         let typo = deviation("ends = [{ end = \"hlt\" }]\n");
         assert!(said(&typo).contains("did you mean `halt`"), "{}", said(&typo));
-        let fact = ends.replace("when = []", "when = [{ kvm-vendr = \"kvm_pvm\" }]");
-        assert!(said(&fact).contains(":5:11: unknown fact `kvm-vendr`, did you mean `kvm-vendor`?"), "{}", said(&fact));
+        let changed = |from: &str, to: &str| {
+            let text = ends.replace(from, to);
+            assert_ne!(text, ends);
+            said(&text)
+        };
+        let fact = changed("machine", "machin");
+        assert!(fact.contains(":5:11: unknown fact `machin`, did you mean `machine`?"), "{fact}");
+        let never = changed("[{ machine = \"kvm\" }]", "[]");
+        assert!(never.contains(":5:8: no condition is named here"), "{never}");
+        let nowhere = changed("\"family/*\"", "\"family/*\", \"family/tset\"");
+        assert!(nowhere.contains(":6:22: unknown test `family/tset`, did you mean `family/test`?"), "{nowhere}");
+        assert!(changed("\"family/*\"", "").contains(":6:9: no test is named here"));
     }
 }

@@ -23,6 +23,13 @@ pub struct TestRef {
     pub needs: Needs,
 }
 
+impl TestRef {
+    /// `family/test`.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.family, self.name)
+    }
+}
+
 /// One test in one VM configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cell {
@@ -62,7 +69,7 @@ impl Plan {
         vms: &BTreeMap<String, VmConfig>,
         filters: &[String],
     ) -> Result<Plan, ConfigError> {
-        let test_names: Vec<String> = tests.iter().map(|test| format!("{}/{}", test.family, test.name)).collect();
+        let test_names: Vec<String> = tests.iter().map(TestRef::id).collect();
         let vm_ids: Vec<String> = vms.keys().cloned().collect();
         let mut seen = HashSet::new();
         let mut cells = Vec::new();

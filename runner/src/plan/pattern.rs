@@ -1,5 +1,35 @@
 //! Patterns over names: `*` stands for any text, all else for itself.
 
+use crate::config::{ConfigError, Source};
+use toml::Spanned;
+
+/// A list of patterns in a configuration.
+pub(crate) type Patterns = Spanned<Vec<Spanned<String>>>;
+
+/// The positions of the `names` that any of the patterns fits. `kind` says what they are names of.
+///
+/// # Errors
+/// A pattern that fits nothing, or no pattern at all.
+pub(crate) fn matches(
+    source: &Source,
+    patterns: &Patterns,
+    kind: &str,
+    names: &[String],
+) -> Result<Vec<usize>, ConfigError> {
+    if patterns.get_ref().is_empty() {
+        return Err(ConfigError::at(source, patterns.span(), format!("no {kind} is named here")));
+    }
+    for pattern in patterns.get_ref() {
+        if !names.iter().any(|name| fits(pattern.get_ref(), name)) {
+            let meant = candidates(names.iter().map(String::as_str));
+            let meant = meant.iter().map(String::as_str);
+            return Err(ConfigError::unknown(source, pattern.span(), kind, pattern.get_ref(), meant));
+        }
+    }
+    let wanted = |name: &String| patterns.get_ref().iter().any(|pattern| fits(pattern.get_ref(), name));
+    Ok((0..names.len()).filter(|&at| wanted(&names[at])).collect())
+}
+
 /// Whether the whole of `name` fits `pattern`.
 pub(crate) fn fits(pattern: &str, name: &str) -> bool {
     let Some((head, pattern)) = pattern.split_once('*') else {
@@ -21,7 +51,7 @@ pub(crate) fn fits(pattern: &str, name: &str) -> bool {
 }
 
 /// What a pattern could have been meant to be: each name, and each name cut after a `/` or `-`, with a `*`.
-pub(super) fn candidates<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+fn candidates<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut all = Vec::new();
     for name in names {
         all.push(name.to_owned());

@@ -1,9 +1,8 @@
 //! Suites: which tests run on which VM configurations, by patterns.
 
-use super::pattern::{candidates, fits};
+use super::pattern::{Patterns, matches};
 use crate::config::{self, ConfigError, Source};
 use serde::Deserialize;
-use toml::Spanned;
 
 /// A suite, a file under `configs/suites`; its id is the file's name.
 #[derive(Debug, Clone)]
@@ -29,9 +28,9 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Block {
     /// Patterns over `family/test`.
-    tests: Spanned<Vec<Spanned<String>>>,
+    tests: Patterns,
     /// Patterns over ids of VM configurations.
-    vms: Spanned<Vec<Spanned<String>>>,
+    vms: Patterns,
 }
 
 impl Suite {
@@ -55,32 +54,11 @@ impl Suite {
     pub(super) fn pairs(&self, tests: &[String], vms: &[String]) -> Result<Vec<(usize, usize)>, ConfigError> {
         let mut pairs = Vec::new();
         for block in &self.blocks {
-            let tests = self.matches(&block.tests, "test", tests)?;
-            let vms = self.matches(&block.vms, "VM configuration", vms)?;
+            let tests = matches(&self.source, &block.tests, "test", tests)?;
+            let vms = matches(&self.source, &block.vms, "VM configuration", vms)?;
             pairs.extend(tests.iter().flat_map(|&test| vms.iter().map(move |&vm| (test, vm))));
         }
         Ok(pairs)
-    }
-
-    /// The positions of the names that any of the patterns matches.
-    fn matches(
-        &self,
-        patterns: &Spanned<Vec<Spanned<String>>>,
-        kind: &str,
-        names: &[String],
-    ) -> Result<Vec<usize>, ConfigError> {
-        if patterns.get_ref().is_empty() {
-            return Err(ConfigError::at(&self.source, patterns.span(), format!("no {kind} is named here")));
-        }
-        for pattern in patterns.get_ref() {
-            if !names.iter().any(|name| fits(pattern.get_ref(), name)) {
-                let meant = candidates(names.iter().map(String::as_str));
-                let meant = meant.iter().map(String::as_str);
-                return Err(ConfigError::unknown(&self.source, pattern.span(), kind, pattern.get_ref(), meant));
-            }
-        }
-        let wanted = |name: &String| patterns.get_ref().iter().any(|pattern| fits(pattern.get_ref(), name));
-        Ok((0..names.len()).filter(|&at| wanted(&names[at])).collect())
     }
 }
 

@@ -123,7 +123,7 @@ pub fn policies() -> Policies {
 
 pub fn deviations(text: &str) -> Deviations {
     let source = Source { name: "configs/deviations/test.toml".into(), text: text.into() };
-    Deviations::load([&source]).unwrap_or_else(|error| panic!("{error}"))
+    Deviations::load([&source], &["family/test".into(), "other/test".into()]).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Judges by the policies that the runner carries, without deviations.

@@ -1,8 +1,7 @@
 //! Points for people, with equal neighbours as one.
 
-use crate::model::{Action, Decision, EffectOf};
+use crate::model::{Action, Decision, EffectOf, Rule};
 use serde::{Deserialize, Serialize};
-use std::mem::discriminant;
 use wire::step::Step;
 
 /// Who predicts a point.
@@ -13,7 +12,7 @@ pub struct By {
     pub policy: String,
     /// The row in it.
     pub row: String,
-    /// The rule, in words.
+    /// The rule, in words. For several points, no more than holds for each of them.
     pub rule: String,
     /// SDM section, or kernel file and function.
     pub source: String,
@@ -86,10 +85,14 @@ impl<'p> Points<'p> {
     /// Takes the next decision.
     pub fn push(&mut self, judged: Judged<'p>) {
         self.total += 1;
-        let joins = self.last.is_some_and(|last| like(&last, &judged));
-        self.last = Some(judged);
-        if let Some(point) = self.points.last_mut().filter(|_| joins) {
+        let last = self.last.replace(judged).filter(|last| like(last, &judged));
+        if let Some((last, point)) = last.zip(self.points.last_mut()) {
             point.count += 1;
+            if let (Some(by), Ok(one), Ok(other)) = (&mut point.by, last.decision.predicted, judged.decision.predicted)
+                && one.rule != other.rule
+            {
+                by.rule = without_numbers(one.rule);
+            }
         } else if self.points.len() < self.most {
             self.points.push(point(self.policy, &judged));
         } else {
@@ -113,14 +116,32 @@ impl<'p> Points<'p> {
 fn like(a: &Judged<'_>, b: &Judged<'_>) -> bool {
     let (one, other) = (a.decision, b.decision);
     let by = match (one.predicted, other.predicted) {
-        (Ok(a), Ok(b)) => (a.row, discriminant(&a.rule), a.source) == (b.row, discriminant(&b.rule), b.source),
+        (Ok(a), Ok(b)) => (a.row, kind(a.rule), a.source) == (b.row, kind(b.rule), b.source),
         (a, b) => a == b,
     };
     alike(one.action, other.action)
         && by
         && (one.agrees(), a.deviation) == (other.agrees(), b.deviation)
-        && a.architecture.is_some() == b.architecture.is_some()
         && effects(a) == effects(b)
+        && architecture(a) == architecture(b)
+}
+
+/// A rule as far as it must be the same for points that are shown as one.
+fn kind(rule: Rule) -> Rule {
+    match rule {
+        Rule::Reserved { .. } => Rule::Reserved { bits: 0 },
+        Rule::NoType { byte, .. } => Rule::NoType { byte, value: 0 },
+        other => other,
+    }
+}
+
+/// A rule in words that are true of all rules of its kind.
+fn without_numbers(rule: Rule) -> String {
+    match rule {
+        Rule::Reserved { .. } => "reserved bits are set".into(),
+        Rule::NoType { byte, .. } => format!("byte {byte} holds no memory type"),
+        other => other.to_string(),
+    }
 }
 
 /// Whether two actions differ in the value written, or in the MSR read, only.
@@ -150,6 +171,12 @@ fn effects(it: &Judged<'_>) -> (String, String) {
     (EffectOf(it.decision.seen, action).to_string(), expected)
 }
 
+/// What the architecture predicts, in words, where it is not what was seen.
+fn architecture(it: &Judged<'_>) -> Option<String> {
+    let by = it.architecture?.predicted.ok()?;
+    Some(EffectOf(by.expected, it.decision.action).to_string())
+}
+
 fn point(policy: &str, judged: &Judged<'_>) -> Point {
     let (seen, expected) = effects(judged);
     let by = judged.decision.predicted.ok().map(|by| By {
@@ -158,7 +185,6 @@ fn point(policy: &str, judged: &Judged<'_>) -> Point {
         rule: by.rule.to_string(),
         source: by.source.to_owned(),
     });
-    let architecture = judged.architecture.and_then(|decision| decision.predicted.ok());
     Point {
         did: judged.decision.action.to_string(),
         count: 1,
@@ -167,7 +193,7 @@ fn point(policy: &str, judged: &Judged<'_>) -> Point {
         expected,
         by,
         agrees: judged.decision.agrees(),
-        architecture: architecture.map(|by| EffectOf(by.expected, judged.decision.action).to_string()),
+        architecture: architecture(judged),
         deviation: judged.deviation.map(str::to_owned),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::support::{Log, facts, judge, judge_by, policies, policies_with, run, with};
 use crate::host::facts::Fact;
-use crate::judge::{Deviations, Judgement, Verdict};
+use crate::judge::{Deviations, Judgement, Point, Verdict};
 use crate::machine::Observed;
 use wire::frame::Writer;
 use wire::host::HostRecord;
@@ -43,14 +43,29 @@ fn every_value_of_every_byte_is_a_point() {
 fn a_wrong_kvm_is_noticed() {
     let judgement = judge(&fixed(&[0, 1, 4, 5, 6, 7]));
     assert_eq!((judgement.verdict, judgement.disagreements_total), (Verdict::Fail, 11 * 8));
-    // One for each register, not one for each value.
-    assert_eq!(judgement.disagreements.len(), 11);
-    let title = "vCPU 0: WRMSR 0x250 IA32_MTRR_FIX64K_00000 <- 0x0106050401060507 (and 7 more)";
-    assert_eq!(judgement.disagreements[0].title(), title);
+    let rule = |point: &Point| point.by.as_ref().unwrap().rule.clone();
+    assert_eq!(judgement.disagreements[1].title(), "vCPU 0: WRMSR 0x250 IA32_MTRR_FIX64K_00000 <- 0x0106050401060704");
+    assert_eq!(rule(&judgement.disagreements[1]), "byte 1 holds 0x07, no memory type");
     let lies = run(|out, _| {
         out.write(Place::msr(PAT), 0x0406, Outcome { fault: None, after: After::Value(0x0606) });
     });
     assert_eq!(judge(&lies).disagreements[0].seen, "accepted, reads back 0x606");
+}
+
+#[test]
+fn what_is_said_of_points_that_are_shown_as_one_is_true_of_each() {
+    let found = judge(&fixed(&[0, 1, 2, 3, 4, 5, 6, 7])).disagreements;
+    let rule = |point: &Point| point.by.as_ref().unwrap().rule.clone();
+    // Bytes apart, values of a byte together.
+    assert_eq!(found[0].title(), "vCPU 0: WRMSR 0x250 IA32_MTRR_FIX64K_00000 <- 0x0106050401060502 (and 2 more)");
+    assert_eq!(rule(&found[0]), "byte 0 holds no memory type");
+    assert_eq!((found[1].count, rule(&found[1]).as_str()), (3, "byte 1 holds no memory type"));
+    let bits = run(|out, _| {
+        let mut runs = out.writes(Place::msr(0x201), Series::Flip { base: 0, first: 60 });
+        (60..64).for_each(|_| runs.push(Outcome::ACCEPTED));
+    });
+    let found = judge(&bits).disagreements;
+    assert_eq!((found.len(), found[0].count, rule(&found[0]).as_str()), (1, 4, "reserved bits are set"));
 }
 
 #[test]

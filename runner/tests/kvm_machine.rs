@@ -116,6 +116,25 @@ fn a_step_is_done_recorded_and_answered() {
 }
 
 #[test]
+fn a_doorbell_without_a_step_ends_the_vm() {
+    let Some(machine) = kvm() else { return };
+    let ring = |block: u32, words: [u64; 8]| {
+        let mut code = [&b"\xb8"[..], &block.to_le_bytes(), b"\xe7\xe0\xf4"].concat();
+        code.resize(64, 0x90);
+        code.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        code.extend([0; 16]);
+        let (vm, elf) = (VmConfig::default(), elf(&code));
+        machine.run(&job(&elf, &vm)).expect("the host runs the guest").end
+    };
+    let said = |what: &str| End::Unexpected(format!("the guest rang the doorbell with a block {what}"));
+    let mut words = Step::GetCr0 { cpu: 0 }.words();
+    assert_eq!(ring(0x10_0040, words), End::Halt);
+    assert_eq!(ring(0xffff_ff00, words), said("outside RAM"));
+    words[7] = 1;
+    assert_eq!(ring(0x10_0040, words), said("that is no step"));
+}
+
+#[test]
 fn a_slot_outside_the_window_is_refused() {
     let Some(machine) = kvm() else { return };
     for (slot, gpa, pages) in

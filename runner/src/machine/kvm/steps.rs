@@ -2,6 +2,7 @@
 
 use super::vm::Vm;
 use super::{boot, sys};
+use crate::machine::End;
 use kvm_bindings::{Msrs, kvm_msr_entry, kvm_x86_mce};
 use kvm_ioctls::VcpuFd;
 use std::io;
@@ -28,6 +29,8 @@ pub enum Then {
     GoOn,
     /// Run this vCPU from now on.
     Start(u8),
+    /// End the VM: nothing can be recorded of what the guest asks for.
+    End(End),
 }
 
 /// The MSRs that a VMM saves and restores for memory types: PAT, the default type, fixed and variable MTRRs. The list is
@@ -49,29 +52,28 @@ pub fn read_state(vcpu: &VcpuFd) -> Result<Msrs, io::Error> {
 }
 
 impl Vm<'_> {
-    /// Answers a doorbell that vCPU `caller` rang with the GPA of a step block. A block outside RAM gets no answer.
+    /// Answers a doorbell that vCPU `caller` rang with the GPA of a step block. A block that is none ends the VM.
     pub fn doorbell(&self, caller: u8, vcpu: &VcpuFd, gpa: u32) -> Then {
         let mut bytes = [0; STEP_BYTES];
         let at = GuestAddress(gpa.into());
         let reply_at = GuestAddress(u64::from(gpa) + STEP_BYTES as u64);
         if self.ram.read_slice(&mut bytes, at).is_err() {
-            return Then::GoOn;
+            return Then::End(End::Unexpected("the guest rang the doorbell with a block outside RAM".into()));
         }
         let mut words = [0; 8];
         for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
             *word = u64::from_le_bytes(*bytes);
         }
-        let step = Step::from_words(words);
-        let caller = Caller { cpu: caller, vcpu };
-        let (status, value) = step.map_or(INVALID, |step| self.step(caller, step));
-        if let Some(step) = step {
-            self.note(HostRecord::Step { step, status, value });
-        }
+        let Some(step) = Step::from_words(words) else {
+            return Then::End(End::Unexpected("the guest rang the doorbell with a block that is no step".into()));
+        };
+        let (status, value) = self.step(Caller { cpu: caller, vcpu }, step);
+        self.note(HostRecord::Step { step, status, value });
         let reply = [status.word().to_le_bytes(), value.to_le_bytes()].concat();
         // A block at the very end of RAM has no room for the reply: its guest finds none.
         let _ = self.ram.write_slice(&reply, reply_at);
         match step {
-            Some(Step::StartCpu { cpu, .. }) if status == Status::Done => Then::Start(cpu),
+            Step::StartCpu { cpu, .. } if status == Status::Done => Then::Start(cpu),
             _ => Then::GoOn,
         }
     }

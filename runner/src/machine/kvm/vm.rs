@@ -185,6 +185,7 @@ impl<'a> Vm<'a> {
                 return Ok(match self.doorbell(cpu, vcpu, gpa) {
                     Then::GoOn => Left::GoOn,
                     Then::Start(other) => Left::Start(other),
+                    Then::End(end) => Left::End(end),
                 });
             }
             Ok(VcpuExit::IoOut(..)) => Left::GoOn,

@@ -111,7 +111,7 @@ mod tests {
     fn cell(family: &str, test: &str, needs: Needs) -> Cell {
         let (family, test, id) = (family.to_owned(), test.to_owned(), format!("{family}/{test}"));
         let (summary, vm, config) = (String::new(), "default".to_owned(), VmConfig::default());
-        Cell { id, family, test, summary, needs, vm, config }
+        Cell { id, family, test, summary, needs, points: 1, vm, config }
     }
 
     fn run(cells: &[Cell], jobs: usize, stop: bool) -> Vec<CellResult> {

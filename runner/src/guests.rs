@@ -59,8 +59,9 @@ fn tests_of(guest: Guest) -> Result<Vec<TestRef>, GuestError> {
     let bytes = section.data().map_err(|error| wrong(error.to_string()))?;
     let test = |info: Result<entry::TestInfo<'_>, entry::EntryError>| {
         let info = info.map_err(|error| wrong(error.to_string()))?;
-        let (name, summary) = (info.name.to_owned(), info.summary.to_owned());
-        Ok(TestRef { family: guest.family.to_owned(), name, summary, needs: info.needs })
+        let entry::TestInfo { name, summary, needs, points } = info;
+        let (name, summary) = (name.to_owned(), summary.to_owned());
+        Ok(TestRef { family: guest.family.to_owned(), name, summary, needs, points })
     };
     entry::entries(bytes).map(test).collect()
 }

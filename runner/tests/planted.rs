@@ -28,10 +28,12 @@ fn judged(machine: &KvmMachine, policies: &[Source], elf: &[u8], family: &str, t
     let job = Job { elf, run: RUN, test, needs: Needs::NONE, vm: &vm, limits: Limits::default() };
     let observed = machine.run(&job).expect("the host runs the guest");
     let policies = Policies::load(policies).expect("the policies");
-    let tests: Vec<String> = guests::tests().expect("the tests").iter().map(TestRef::id).collect();
-    let deviations = Deviations::load(&sources("deviations"), &tests).expect("the deviations");
+    let (id, tests) = (format!("{family}/{test}"), guests::tests().expect("the tests"));
+    let known = tests.iter().find(|known| known.id() == id).expect("the test");
+    let names: Vec<String> = tests.iter().map(TestRef::id).collect();
+    let deviations = Deviations::load(&sources("deviations"), &names).expect("the deviations");
     let facts = host::vm_facts(&host::probe().facts("kvm"), &vm);
-    Judge::new(&policies, &deviations).cell(&format!("{family}/{test}"), &observed, Some(RUN), &facts)
+    Judge::new(&policies, &deviations).cell(&id, known.points, &observed, Some(RUN), &facts)
 }
 
 fn guest(family: &str) -> &'static [u8] {

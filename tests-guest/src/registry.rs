@@ -39,16 +39,16 @@ macro_rules! family {
     };
 }
 
-/// A test: name, summary, needs, and what it does.
+/// A test: name, summary, needs, the least number of points that it makes (see [`wire::entry::TestEntry`]), and what it does.
 #[macro_export]
 macro_rules! test {
-    ($name:literal, $summary:literal, $needs:expr, $run:expr) => {
+    ($name:literal, $summary:literal, $needs:expr, points = $points:literal, $run:expr) => {
         const _: () = {
             #[used]
             // The linker script sorts by the number, so that tests are listed in the order of the source.
             #[unsafe(link_section = concat!(".kmt_tests.", line!()))]
             static ENTRY: wire::entry::TestEntry<$crate::registry::Test> =
-                wire::entry::TestEntry::new($name, $summary, $needs, $run);
+                wire::entry::TestEntry::new($name, $summary, $needs, $points, $run);
         };
     };
 }

@@ -6,7 +6,7 @@ use core::mem::{offset_of, size_of};
 /// ELF section that holds the entries, back to back.
 pub const SECTION: &str = ".kmt_tests";
 /// Start of each entry; also the version of this layout.
-pub const MAGIC: [u8; 8] = *b"kmttest1";
+pub const MAGIC: [u8; 8] = *b"kmttest2";
 
 /// One test as it lies in the section. `F` is the guest's function pointer, 8 bytes that mean nothing to the runner.
 #[derive(Debug)]
@@ -17,17 +17,20 @@ pub struct TestEntry<F> {
     /// Name within the family, ASCII, zero-padded.
     pub name: [u8; 32],
     /// One line that says what the test does, ASCII, zero-padded.
-    pub summary: [u8; 136],
+    pub summary: [u8; 128],
     /// A [`Needs`].
     pub needs: u64,
+    /// The least number of points that the test makes when it runs to its end, or to where it has the VM shut down: what it
+    /// does to registers and memory, with instructions and by host steps, each value and each access.
+    pub points: u64,
     /// The guest's entry to the test.
     pub run: F,
 }
 
 impl<F> TestEntry<F> {
     /// An entry for the section. A name or summary that does not fit fails the build of the guest.
-    pub const fn new(name: &str, summary: &str, needs: Needs, run: F) -> Self {
-        TestEntry { magic: MAGIC, name: padded(name), summary: padded(summary), needs: needs.0, run }
+    pub const fn new(name: &str, summary: &str, needs: Needs, points: u64, run: F) -> Self {
+        TestEntry { magic: MAGIC, name: padded(name), summary: padded(summary), needs: needs.0, points, run }
     }
 }
 
@@ -53,6 +56,8 @@ pub struct TestInfo<'a> {
     pub summary: &'a str,
     /// What it needs.
     pub needs: Needs,
+    /// The least number of points that it makes.
+    pub points: u64,
 }
 
 /// Why a section is not a list of tests.
@@ -100,12 +105,16 @@ fn entry(n: usize, bytes: &[u8]) -> Result<TestInfo<'_>, EntryError> {
         let end = field.iter().position(|&b| b == 0).unwrap_or(len);
         core::str::from_utf8(&field[..end]).map_err(|_| EntryError::Text(n))
     };
-    let mut needs = [0; 8];
-    needs.copy_from_slice(&bytes[offset_of!(Entry, needs)..][..8]);
+    let number = |from: usize| {
+        let mut number = [0; 8];
+        number.copy_from_slice(&bytes[from..][..8]);
+        u64::from_le_bytes(number)
+    };
     Ok(TestInfo {
         name: text(offset_of!(Entry, name), 32)?,
-        summary: text(offset_of!(Entry, summary), 136)?,
-        needs: Needs(u64::from_le_bytes(needs)),
+        summary: text(offset_of!(Entry, summary), 128)?,
+        needs: Needs(number(offset_of!(Entry, needs))),
+        points: number(offset_of!(Entry, points)),
     })
 }
 
@@ -115,21 +124,22 @@ mod tests {
     use alloc::vec::Vec;
 
     fn bytes(entry: &TestEntry<u64>) -> Vec<u8> {
-        [&entry.magic[..], &entry.name, &entry.summary, &entry.needs.to_le_bytes(), &entry.run.to_le_bytes()].concat()
+        let numbers = [entry.needs, entry.points, entry.run].map(u64::to_le_bytes);
+        [&entry.magic[..], &entry.name, &entry.summary, numbers.as_flattened()].concat()
     }
 
     #[test]
     fn an_entry_reads_back() {
-        let entry = TestEntry::new("types", "every type", Needs::STEPS, 7u64);
+        let entry = TestEntry::new("types", "every type", Needs::STEPS, 256, 7u64);
         let bytes = bytes(&entry);
         assert_eq!(bytes.len(), ENTRY_SIZE);
         let all: Vec<_> = entries(&bytes).collect();
-        assert_eq!(all, [Ok(TestInfo { name: "types", summary: "every type", needs: Needs::STEPS })]);
+        assert_eq!(all, [Ok(TestInfo { name: "types", summary: "every type", needs: Needs::STEPS, points: 256 })]);
     }
 
     #[test]
     fn a_wrong_size_or_version_is_named() {
-        let mut bytes = bytes(&TestEntry::new("a", "b", Needs::NONE, 0));
+        let mut bytes = bytes(&TestEntry::new("a", "b", Needs::NONE, 1, 0));
         assert_eq!(entries(&bytes[1..]).next(), Some(Err(EntryError::Size(ENTRY_SIZE - 1))));
         bytes[7] = b'9';
         assert_eq!(entries(&bytes).next(), Some(Err(EntryError::Magic(0))));

@@ -10,6 +10,7 @@ use crate::judge::Judge;
 use crate::machine::choose::Wanted;
 use crate::machine::lines::LineSplitter;
 use crate::machine::{End, Line, Observed};
+use crate::plan::TestRef;
 use crate::report::{CellVerdict, Cells, Tally};
 use crate::results::{self, Run};
 use clap::ValueEnum;
@@ -24,7 +25,7 @@ pub fn judge(cli: &Cli, args: &Args) -> Done {
     let (policies, deviations) = knowledge.models(args.judging)?;
     let judge = Judge::new(&policies, &deviations);
     let verdicts = if args.run == "-" {
-        vec![serial_log(&judge, args.machine)?]
+        vec![serial_log(&judge, &knowledge.tests, args.machine)?]
     } else {
         let dir = results::find(&cli.results, &args.run)?;
         let verdicts = run(&judge, &Run::read(&dir)?);
@@ -52,7 +53,7 @@ fn run(judge: &Judge<'_>, run: &Run) -> Vec<CellVerdict> {
 
 /// The verdict on a guest's serial log on standard input. How the VM ended is not in it: a log with an end line is taken for
 /// one of a guest that ran to its end.
-fn serial_log(judge: &Judge<'_>, machine: Option<Wanted>) -> Result<CellVerdict, Failure> {
+fn serial_log(judge: &Judge<'_>, tests: &[TestRef], machine: Option<Wanted>) -> Result<CellVerdict, Failure> {
     let mut bytes = Vec::new();
     let read = std::io::stdin().read_to_end(&mut bytes);
     read.map_err(|error| Failure::Broken(format!("cannot read standard input: {error}")))?;
@@ -65,7 +66,9 @@ fn serial_log(judge: &Judge<'_>, machine: Option<Wanted>) -> Result<CellVerdict,
         )
     })?;
     let observed = Observed { log, end: End::Exit(EXIT_DONE), micros: 0 };
-    let judgement = judge.cell(&test, &observed, None, &facts(machine));
+    let known = tests.iter().find(|known| known.id() == test);
+    let known = known.ok_or_else(|| Failure::Usage(format!("this kvm-memtype has no test `{test}`")))?;
+    let judgement = judge.cell(&test, known.points, &observed, None, &facts(machine));
     Ok(CellVerdict { cell: test, micros: None, broken: false, judgement })
 }
 

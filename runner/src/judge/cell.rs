@@ -59,8 +59,9 @@ impl<'a> Judge<'a> {
         Judge { policies, deviations }
     }
 
-    /// Judges what was observed of `test` (`family/test`) in run `run`, or in any run for a log that somebody kept.
-    pub fn cell(&self, test: &str, observed: &Observed, run: Option<u64>, facts: &Facts) -> Judgement {
+    /// Judges what was observed of `test` (`family/test`), which makes at least `least` points, in run `run`, or in any run
+    /// for a log that somebody kept.
+    pub fn cell(&self, test: &str, least: u64, observed: &Observed, run: Option<u64>, facts: &Facts) -> Judgement {
         let policy = match self.policies.governing(facts) {
             Ok(policy) => policy,
             Err(error) => return Judgement::new(Verdict::Error, error.to_string()),
@@ -68,7 +69,7 @@ impl<'a> Judge<'a> {
         let mut tally = Tally::new(&policy.id);
         let account = self.walk(policy, test, observed, run, facts, |judged| tally.take(judged));
         let applying = self.applying(test, facts);
-        let (verdict, reason) = tally.verdict(&observed.end, &account, &applying);
+        let (verdict, reason) = tally.verdict(&observed.end, &account, &applying, least);
         let disagreements_total = tally.bare.total + tally.excused.total;
         let mut disagreements = tally.bare.into_vec();
         disagreements.extend(tally.excused.into_vec());

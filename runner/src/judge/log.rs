@@ -2,6 +2,7 @@
 
 use crate::machine::{End, Line};
 use crate::model::{Event, events};
+use wire::host::HostRecord;
 use wire::record::{Record, Trap};
 use wire::stream::{Item, Reader, StreamError};
 
@@ -13,6 +14,8 @@ const MOST_EVENTS: usize = 1 << 22;
 pub struct Account {
     /// The guest's report of this test and this run began.
     pub begun: bool,
+    /// How many points the test made: what it did, whatever came of it.
+    pub points: u64,
     /// Why the log cannot be believed, and the index of the line.
     pub broken: Option<(usize, String)>,
     /// The guest's report has no end, as it must be where the VM ended before the guest.
@@ -29,6 +32,7 @@ pub fn read(log: &[Line], end: &End, test: &str, run: Option<u64>, mut take: imp
     for (index, line) in log.iter().enumerate() {
         let record = match line {
             Line::Host(record) => {
+                account.points += u64::from(is_done(&Event::Host(record)));
                 take(index, Event::Host(record));
                 continue;
             }
@@ -62,6 +66,7 @@ pub fn read(log: &[Line], end: &End, test: &str, run: Option<u64>, mut take: imp
                 account.broken = Some((index, format!("more than {MOST_EVENTS} points")));
                 return account;
             }
+            account.points += u64::from(is_done(&event));
             take(index, event);
         }
     }
@@ -74,6 +79,17 @@ pub fn read(log: &[Line], end: &End, test: &str, run: Option<u64>, mut take: imp
     }
     take(log.len(), if *end == End::Shutdown { Event::Shutdown } else { Event::End });
     account
+}
+
+/// Whether it is something that a test does. What comes by itself is not: it depends on KVM how many MMIO exits or machine
+/// checks there are, and the model holds each of them against what was done.
+fn is_done(event: &Event<'_>) -> bool {
+    match event {
+        Event::Write { .. } | Event::Read { .. } => true,
+        Event::Host(record) => matches!(record, HostRecord::Step { .. }),
+        Event::Guest(record) => matches!(record, Record::Exec { .. } | Record::Access(_) | Record::Cpuid(_)),
+        Event::Begin | Event::Shutdown | Event::End => false,
+    }
 }
 
 fn death(cpu: u8, trap: Trap, rip: u64, cr2: u64) -> String {

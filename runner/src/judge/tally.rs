@@ -7,6 +7,7 @@ use super::merge::{Judged, Points};
 use super::verdict::Verdict;
 use crate::machine::End;
 use crate::model::{Action, Decision, Effect, Why};
+use crate::report::counted;
 use std::collections::BTreeSet;
 
 /// The most disagreements that a judgement keeps after merging, of those that a deviation excuses and of the others each.
@@ -77,7 +78,13 @@ impl<'a> Tally<'a> {
 
     /// The verdict and its reason. What makes a run worthless comes before what is wrong in it, and that before what only
     /// weakens it.
-    pub fn verdict(&mut self, end: &End, account: &Account, applying: &[&'a Deviation]) -> (Verdict, String) {
+    pub fn verdict(
+        &mut self,
+        end: &End,
+        account: &Account,
+        applying: &[&'a Deviation],
+        least: u64,
+    ) -> (Verdict, String) {
         match end {
             End::Timeout { .. } => return (Verdict::Timeout, ending::words(end)),
             End::Flood => return (Verdict::Error, ending::words(end)),
@@ -98,6 +105,11 @@ impl<'a> Tally<'a> {
             }
         } else if let Some(what) = account.unfinished.as_ref().filter(|_| *end != End::Shutdown) {
             return (Verdict::Error, what.clone());
+        }
+        // A test that skips stops where it finds out that it must, and an end that is known comes early.
+        if account.points < least && account.skip.is_none() && !excused_end {
+            let least = counted(least, "point");
+            return (Verdict::Error, format!("the test makes at least {least}, {} came", account.points));
         }
         if self.bare.total > 0 {
             return (Verdict::Fail, self.first_bare());

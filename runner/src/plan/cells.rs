@@ -21,6 +21,8 @@ pub struct TestRef {
     pub summary: String,
     /// What it needs of the machine.
     pub needs: Needs,
+    /// The least number of points that it makes, as [`wire::entry::TestEntry`] counts them.
+    pub points: u64,
 }
 
 impl TestRef {
@@ -43,6 +45,8 @@ pub struct Cell {
     pub summary: String,
     /// What the test needs of the machine.
     pub needs: Needs,
+    /// The least number of points that the test makes.
+    pub points: u64,
     /// Id of the VM configuration.
     pub vm: String,
     /// The VM configuration.
@@ -77,8 +81,9 @@ impl Plan {
             let (name, vm) = (&test_names[test], &vm_ids[vm]);
             let id = if vm == DEFAULT_VM { name.clone() } else { format!("{name}@{vm}") };
             if seen.insert(id.clone()) {
-                let TestRef { family, name, summary, needs } = tests[test].clone();
-                cells.push(Cell { id, family, test: name, summary, needs, vm: vm.clone(), config: vms[vm].clone() });
+                let TestRef { family, name, summary, needs, points } = tests[test].clone();
+                let config = vms[vm].clone();
+                cells.push(Cell { id, family, test: name, summary, needs, points, vm: vm.clone(), config });
             }
         }
         if !filters.is_empty() {
@@ -126,6 +131,7 @@ mod tests {
             name: name.to_owned(),
             summary: format!("does {name}"),
             needs: Needs::STEPS,
+            points: 7,
         };
         [("boot", "hello"), ("mtrr-msr", "reads"), ("mtrr-msr", "variable-mask"), ("pat-msr", "bytes")].map(test).into()
     }
@@ -174,7 +180,7 @@ mod tests {
         );
         let cell = &plan.cells[6];
         assert_eq!((cell.family.as_str(), cell.test.as_str()), ("mtrr-msr", "variable-mask"));
-        assert_eq!((cell.summary.as_str(), cell.needs), ("does variable-mask", Needs::STEPS));
+        assert_eq!((cell.summary.as_str(), cell.needs, cell.points), ("does variable-mask", Needs::STEPS, 7));
         assert_eq!((cell.vm.as_str(), &cell.config), ("maxphyaddr-36", &vms()["maxphyaddr-36"]));
     }
 

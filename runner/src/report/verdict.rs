@@ -43,6 +43,11 @@ impl<'a> Cells<'a> {
         self.positions.get(cell).map(|&at| self.header.run.wrapping_add(at as u64))
     }
 
+    /// The least number of points that the test of a cell makes.
+    fn points(&self, cell: &str) -> u64 {
+        self.positions.get(cell).map_or(0, |&at| self.header.cells[at].points)
+    }
+
     /// What is known of the host and the VM of a cell.
     pub fn facts(&self, cell: &str) -> Facts {
         let vm = self.positions.get(cell).map(|&at| &self.header.cells[at].vm);
@@ -54,7 +59,10 @@ impl<'a> Cells<'a> {
         let (micros, judgement) = match &result.outcome {
             CellOutcome::Observed(observed) => {
                 let (run, facts) = (self.run_id(&result.cell), self.facts(&result.cell));
-                (Some(observed.micros), judge.cell(test(&result.cell), observed, run, &facts))
+                (
+                    Some(observed.micros),
+                    judge.cell(test(&result.cell), self.points(&result.cell), observed, run, &facts),
+                )
             }
             CellOutcome::Skip(reason) => (None, Judgement::new(Verdict::Skip, reason.clone())),
             CellOutcome::Error(reason) => (None, Judgement::new(Verdict::Error, reason.clone())),

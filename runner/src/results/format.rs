@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Version of the format. It goes up when a file of the version before would be read wrongly or not at all.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Line 1: what was run, on what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,11 +48,13 @@ pub struct PlannedCell {
     pub id: String,
     /// Its VM configuration as it was then.
     pub vm: VmConfig,
+    /// The least number of points that its test made then.
+    pub points: u64,
 }
 
 impl From<&Cell> for PlannedCell {
     fn from(cell: &Cell) -> Self {
-        PlannedCell { id: cell.id.clone(), vm: cell.config.clone() }
+        PlannedCell { id: cell.id.clone(), vm: cell.config.clone(), points: cell.points }
     }
 }
 

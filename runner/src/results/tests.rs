@@ -27,7 +27,7 @@ fn header(cells: &[&str]) -> Header {
         filters: vec!["*".to_owned()],
         facts: Facts(facts.map(|(name, fact)| (name.to_owned(), fact)).into()),
         host: BTreeMap::from([("kernel".to_owned(), "Linux 6.18 \u{e9}\n".to_owned())]),
-        cells: cells.iter().map(|&id| PlannedCell { id: id.to_owned(), vm: vm.clone() }).collect(),
+        cells: cells.iter().map(|&id| PlannedCell { id: id.to_owned(), vm: vm.clone(), points: 3 }).collect(),
     }
 }
 
@@ -133,8 +133,8 @@ fn a_bad_line_is_named() {
     for (number, line, said) in [
         (1, "", "column 0: EOF while parsing a value"),
         (1, "{}", "column 2: missing field `format`"),
-        (1, r#"{"format":2,"title":{}}"#, "a file of format 2, but this kvm-memtype reads format 1"),
-        (1, r#"{"format":1,"title":{}}"#, "column 19: unknown field `title`, expected `format` or `header`"),
+        (1, r#"{"format":3,"title":{}}"#, "a file of format 3, but this kvm-memtype reads format 2"),
+        (1, r#"{"format":2,"title":{}}"#, "column 19: unknown field `title`, expected `format` or `header`"),
         (2, "", "column 0: EOF while parsing a value"),
         (2, r#"{"cell":"a","outcome":{"skip":"x"}}}"#, "column 36: trailing characters"),
         (

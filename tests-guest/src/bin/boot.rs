@@ -11,7 +11,7 @@ use wire::register::{Place, Register};
 
 guest::family!();
 
-guest::test!("hello", "Boots, and reads CPUID and the memory-type state as found.", Needs::NONE, hello);
+guest::test!("hello", "Boots, and reads CPUID and the memory-type state as found.", Needs::NONE, points = 5, hello);
 
 fn hello(out: &mut Out) {
     out.cpuid(cpu::leaf(1, 0));

@@ -21,10 +21,16 @@ const SLOT: u8 = 1;
 /// Eight different bytes.
 const PATTERN: u64 = 0x8877_6655_4433_2211;
 
-guest::test!("unbacked", "Loads and stores of each width and offset where no memslot is, at CPL0.", SLOTS, |out| {
-    unbacked(out, 0)
-});
-guest::test!("unbacked-user", "The same at CPL3.", SLOTS, |out| unbacked(out, 3));
+guest::test!(
+    "unbacked",
+    "Loads and stores of each width and offset where no memslot is, at CPL0.",
+    SLOTS,
+    points = 42,
+    |out| {
+        unbacked(out, 0);
+    }
+);
+guest::test!("unbacked-user", "The same at CPL3.", SLOTS, points = 42, |out| unbacked(out, 3));
 
 fn unbacked(out: &mut Out, cpl: u8) {
     for (offset, width) in accesses() {
@@ -33,26 +39,33 @@ fn unbacked(out: &mut Out, cpl: u8) {
     }
 }
 
-guest::test!("pages", "Loads and stores at both ends of several pages where no memslot is.", SLOTS, |out| {
-    for page in [0, 1, 0x1ff] {
-        for offset in [0, 0xff8] {
-            for cpl in [0, 3] {
-                read(out, cpl, WINDOW + page * 0x1000 + offset, 8);
-                write(out, cpl, WINDOW + page * 0x1000 + offset, 8, PATTERN ^ page);
+guest::test!(
+    "pages",
+    "Loads and stores at both ends of several pages where no memslot is.",
+    SLOTS,
+    points = 24,
+    |out| {
+        for page in [0, 1, 0x1ff] {
+            for offset in [0, 0xff8] {
+                for cpl in [0, 3] {
+                    read(out, cpl, WINDOW + page * 0x1000 + offset, 8);
+                    write(out, cpl, WINDOW + page * 0x1000 + offset, 8, PATTERN ^ page);
+                }
             }
         }
     }
-});
+);
 
 guest::test!(
     "readonly",
     "Loads and stores in a read-only memslot at CPL0; the host writes and reads its memory.",
     READONLY_SLOTS,
+    points = 48,
     |out| {
         readonly(out, 0);
     }
 );
-guest::test!("readonly-user", "The same at CPL3.", READONLY_SLOTS, |out| readonly(out, 3));
+guest::test!("readonly-user", "The same at CPL3.", READONLY_SLOTS, points = 48, |out| readonly(out, 3));
 
 fn readonly(out: &mut Out, cpl: u8) {
     set(READONLY);
@@ -71,6 +84,7 @@ guest::test!(
     "backed",
     "Loads and stores of each width and offset in a memslot; the host reads its memory.",
     SLOTS,
+    points = 169,
     |out| {
         set(0);
         for cpl in [0, 3] {
@@ -88,6 +102,7 @@ guest::test!(
     "delete",
     "Uses a memslot, deletes it, touches the hole, makes it again and finds the contents.",
     SLOTS,
+    points = 20,
     |out| {
         for cpl in [0, 3] {
             set(0);
@@ -108,6 +123,7 @@ guest::test!(
     "turn-readonly",
     "Uses a memslot, makes it read-only under use, and writable again.",
     READONLY_SLOTS,
+    points = 15,
     |out| {
         set(0);
         write(out, 0, WINDOW, 8, PATTERN);
@@ -124,11 +140,15 @@ guest::test!(
     }
 );
 
-guest::test!("flags-v1", "Tries each memslot flag with KVM_SET_USER_MEMORY_REGION.", SLOTS, |_| flags(SlotApi::V1));
+// Each flag that KVM takes makes a point more than is counted here: the slot is deleted.
+guest::test!("flags-v1", "Tries each memslot flag with KVM_SET_USER_MEMORY_REGION.", SLOTS, points = 33, |_| {
+    flags(SlotApi::V1);
+});
 guest::test!(
     "flags-v2",
     "Tries each memslot flag with KVM_SET_USER_MEMORY_REGION2.",
     SLOTS.and(Needs::SLOTS_V2),
+    points = 33,
     |_| {
         flags(SlotApi::V2);
     }

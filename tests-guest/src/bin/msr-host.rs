@@ -41,18 +41,22 @@ fn in_byte(base: u64, byte: u8) -> impl Iterator<Item = u64> {
     BYTES.into_iter().map(move |value| base & !(0xff << (8 * byte)) | u64::from(value) << (8 * byte))
 }
 
-guest::test!("pat-types", "The VMM sets all 256 values in one byte of the PAT.", Needs::STEPS, |_| {
+guest::test!("pat-types", "The VMM sets all 256 values in one byte of the PAT.", Needs::STEPS, points = 512, |_| {
     Path::Msrs.sweep(0, PAT, Series::byte(DISTINCT_PAT, 0), 256);
 });
 guest::test!(
     "pat-bytes",
     "The VMM sets 16 values in each byte of the PAT; the guest reads too.",
     Needs::STEPS,
+    points = 384,
     |out| {
         pat_bytes(out, Path::Msrs);
     }
 );
-guest::test!("one-reg-pat", "The same through KVM_SET_ONE_REG.", ONE_REG, |out| pat_bytes(out, Path::OneReg));
+guest::test!("one-reg-pat", "The same through KVM_SET_ONE_REG.", ONE_REG, points = 384, |out| pat_bytes(
+    out,
+    Path::OneReg
+));
 
 fn pat_bytes(out: &mut Out, path: Path) {
     (0..8).for_each(|byte| path.agree(out, PAT, in_byte(DISTINCT_PAT, byte)));
@@ -62,11 +66,15 @@ guest::test!(
     "def-type",
     "The VMM sets types and flips each bit of MTRRdefType; the guest reads too.",
     Needs::STEPS,
+    points = 352,
     |out| {
         def_type(out, Path::Msrs);
     }
 );
-guest::test!("one-reg-def-type", "The same through KVM_SET_ONE_REG.", ONE_REG, |out| def_type(out, Path::OneReg));
+guest::test!("one-reg-def-type", "The same through KVM_SET_ONE_REG.", ONE_REG, points = 352, |out| def_type(
+    out,
+    Path::OneReg
+));
 
 fn def_type(out: &mut Out, path: Path) {
     for base in [0, ENABLED] {
@@ -75,14 +83,23 @@ fn def_type(out: &mut Out, path: Path) {
     }
 }
 
-guest::test!("def-type-types", "The VMM sets all 256 types in MTRRdefType.", Needs::STEPS, |_| {
+guest::test!("def-type-types", "The VMM sets all 256 types in MTRRdefType.", Needs::STEPS, points = 512, |_| {
     Path::Msrs.sweep(0, MTRR_DEF_TYPE, Series::byte(ENABLED, 0), 256);
 });
 
-guest::test!("fixed", "The VMM sets 16 values in each byte of each fixed-range MTRR.", Needs::STEPS, |out| {
-    fixed(out, Path::Msrs);
-});
-guest::test!("one-reg-fixed", "The same through KVM_SET_ONE_REG.", ONE_REG, |out| fixed(out, Path::OneReg));
+guest::test!(
+    "fixed",
+    "The VMM sets 16 values in each byte of each fixed-range MTRR.",
+    Needs::STEPS,
+    points = 2882,
+    |out| {
+        fixed(out, Path::Msrs);
+    }
+);
+guest::test!("one-reg-fixed", "The same through KVM_SET_ONE_REG.", ONE_REG, points = 2882, |out| fixed(
+    out,
+    Path::OneReg
+));
 
 fn fixed(out: &mut Out, path: Path) {
     for index in FIXED_MTRRS {
@@ -94,10 +111,13 @@ fn fixed(out: &mut Out, path: Path) {
     }
 }
 
-guest::test!("base", "The VMM sets types and flips each bit of each PHYSBASE.", Needs::STEPS, |out| {
+guest::test!("base", "The VMM sets types and flips each bit of each PHYSBASE.", Needs::STEPS, points = 1329, |out| {
     base(out, Path::Msrs);
 });
-guest::test!("one-reg-base", "The same through KVM_SET_ONE_REG.", ONE_REG, |out| base(out, Path::OneReg));
+guest::test!("one-reg-base", "The same through KVM_SET_ONE_REG.", ONE_REG, points = 1329, |out| base(
+    out,
+    Path::OneReg
+));
 
 fn base(out: &mut Out, path: Path) {
     physical_width(out);
@@ -111,10 +131,19 @@ fn base(out: &mut Out, path: Path) {
     }
 }
 
-guest::test!("mask", "The VMM flips each bit of each PHYSMASK, and sets masks with holes.", Needs::STEPS, |out| {
-    mask(out, Path::Msrs);
-});
-guest::test!("one-reg-mask", "The same through KVM_SET_ONE_REG.", ONE_REG, |out| mask(out, Path::OneReg));
+guest::test!(
+    "mask",
+    "The VMM flips each bit of each PHYSMASK, and sets masks with holes.",
+    Needs::STEPS,
+    points = 2121,
+    |out| {
+        mask(out, Path::Msrs);
+    }
+);
+guest::test!("one-reg-mask", "The same through KVM_SET_ONE_REG.", ONE_REG, points = 2121, |out| mask(
+    out,
+    Path::OneReg
+));
 
 fn mask(out: &mut Out, path: Path) {
     physical_width(out);
@@ -126,58 +155,71 @@ fn mask(out: &mut Out, path: Path) {
     }
 }
 
-guest::test!("cap", "The VMM gets MTRRcap and tries to set it.", Needs::STEPS, |out| {
+guest::test!("cap", "The VMM gets MTRRcap and tries to set it.", Needs::STEPS, points = 13, |out| {
     Path::Msrs.get(0, MTRR_CAP);
     let cap = msr::try_rdmsr(MTRR_CAP).unwrap_or(0);
     Path::Msrs.agree(out, MTRR_CAP, [0, cap, cap ^ 1, 1 << 63].into_iter());
 });
 
-guest::test!("guest-to-host", "The guest writes valid and invalid values; the VMM gets each.", Needs::STEPS, |out| {
-    let _guard = Guard::new();
-    let mut write = |index, value| {
-        sweep::msr_once(out, index, value);
-        Path::Msrs.get(0, index);
-    };
-    for value in [DISTINCT_PAT, 0x0406_0706_0504_0102, DISTINCT_PAT.swap_bytes()] {
-        write(PAT, value);
+guest::test!(
+    "guest-to-host",
+    "The guest writes valid and invalid values; the VMM gets each.",
+    Needs::STEPS,
+    points = 124,
+    |out| {
+        let _guard = Guard::new();
+        let mut write = |index, value| {
+            sweep::msr_once(out, index, value);
+            Path::Msrs.get(0, index);
+        };
+        for value in [DISTINCT_PAT, 0x0406_0706_0504_0102, DISTINCT_PAT.swap_bytes()] {
+            write(PAT, value);
+        }
+        for value in [ENABLED, 0xc02, 0x801, 0x1c06, 6] {
+            write(MTRR_DEF_TYPE, value);
+        }
+        for index in FIXED_MTRRS {
+            write(index, DISTINCT.rotate_left(8 * (index & 3)));
+            write(index, DISTINCT | 7);
+        }
+        for pair in 0..VARIABLE_MTRRS {
+            let index = MTRR_PHYSBASE0 + 2 * pair;
+            write(index, u64::from(pair + 1) << 24 | 6);
+            write(index, 0x106);
+            write(index + 1, 0xf_ff00_0000 | VALID);
+            write(index + 1, 0x400);
+        }
     }
-    for value in [ENABLED, 0xc02, 0x801, 0x1c06, 6] {
-        write(MTRR_DEF_TYPE, value);
-    }
-    for index in FIXED_MTRRS {
-        write(index, DISTINCT.rotate_left(8 * (index & 3)));
-        write(index, DISTINCT | 7);
-    }
-    for pair in 0..VARIABLE_MTRRS {
-        let index = MTRR_PHYSBASE0 + 2 * pair;
-        write(index, u64::from(pair + 1) << 24 | 6);
-        write(index, 0x106);
-        write(index + 1, 0xf_ff00_0000 | VALID);
-        write(index + 1, 0x400);
-    }
-});
+);
 
-guest::test!("cr0", "The VMM sets CD, NW and upper bits in the CR0 of a vCPU that has not run.", TWO, |_| {
-    let set = |value| {
-        ring(Step::SetCr0 { cpu: OTHER, value });
-        ring(Step::GetCr0 { cpu: OTHER });
-    };
-    // As it was made, out of protected mode, and as a vCPU in 64-bit mode has it.
-    for base in [0x10, START_CR0] {
-        for combination in [0, CR0_NW, CR0_CD, CR0_CD | CR0_NW] {
-            set(base | combination);
+guest::test!(
+    "cr0",
+    "The VMM sets CD, NW and upper bits in the CR0 of a vCPU that has not run.",
+    TWO,
+    points = 148,
+    |_| {
+        let set = |value| {
+            ring(Step::SetCr0 { cpu: OTHER, value });
+            ring(Step::GetCr0 { cpu: OTHER });
+        };
+        // As it was made, out of protected mode, and as a vCPU in 64-bit mode has it.
+        for base in [0x10, START_CR0] {
+            for combination in [0, CR0_NW, CR0_CD, CR0_CD | CR0_NW] {
+                set(base | combination);
+            }
+            for bit in 32..64 {
+                set(base | 1 << bit);
+            }
+            set(base);
         }
-        for bit in 32..64 {
-            set(base | 1 << bit);
-        }
-        set(base);
     }
-});
+);
 
 guest::test!(
     "save-restore",
     "Saves the state of one vCPU, restores it on another, and gets and reads it all there.",
     TWO,
+    points = 61,
     |out| {
         let _guard = Guard::new();
         for (n, index) in range_mtrrs().enumerate() {
@@ -196,6 +238,7 @@ guest::test!(
     "restore-run",
     "Restores the state of one vCPU on another, which then runs and reads it itself.",
     TWO,
+    points = 60,
     |out| {
         let _guard = Guard::new();
         for (n, index) in range_mtrrs().enumerate() {
@@ -217,6 +260,7 @@ guest::test!(
     "index-list",
     "Whether KVM_GET_MSR_INDEX_LIST names the MTRRs, the PAT and, as controls, TSC and EFER.",
     Needs::STEPS,
+    points = 32,
     |_| {
         /// IA32_TIME_STAMP_COUNTER, which every KVM lists.
         const TSC: u32 = 0x10;
@@ -232,6 +276,7 @@ guest::test!(
     "mask-grows",
     "The VMM sets masks on a vCPU with MAXPHYADDR 36, and gets them when it has 46.",
     TWO,
+    points = 11,
     |_| {
         const MASKS: [u64; 3] = [0xf_f000_0000 | VALID, 0x8_0000_0000 | VALID, 0xf_ffff_f000];
         ring(Step::SetMaxphyaddr { cpu: OTHER, bits: 36 });

@@ -25,7 +25,7 @@ const ENABLED: u64 = 0xc06;
 /// Bit 11 of a mask, V: the pair is in use.
 const VALID: u64 = 1 << 11;
 
-guest::test!("read", "Reads MTRRcap, all MTRRs and all neighbours.", Needs::NONE, |out| {
+guest::test!("read", "Reads MTRRcap, all MTRRs and all neighbours.", Needs::NONE, points = 224, |out| {
     read(out, MTRR_CAP..=MTRR_CAP);
     read(out, MTRR_DEF_TYPE..=MTRR_DEF_TYPE);
     read(out, MTRR_PHYSBASE0..=MTRR_PHYSBASE0 + 2 * VARIABLE_MTRRS - 1);
@@ -35,37 +35,55 @@ guest::test!("read", "Reads MTRRcap, all MTRRs and all neighbours.", Needs::NONE
     NEIGHBOURS.into_iter().for_each(|range| read(out, range));
 });
 
-guest::test!("neighbours", "Writes 0 to 7 to each MSR between and around the MTRRs.", Needs::NONE, |out| {
-    for index in NEIGHBOURS.into_iter().flatten() {
-        sweep::msr(out, index, small(), 8);
+guest::test!(
+    "neighbours",
+    "Writes 0 to 7 to each MSR between and around the MTRRs.",
+    Needs::NONE,
+    points = 1560,
+    |out| {
+        for index in NEIGHBOURS.into_iter().flatten() {
+            sweep::msr(out, index, small(), 8);
+        }
     }
-});
+);
 
-guest::test!("cap", "Writes to MTRRcap, which is read-only.", Needs::NONE, |out| {
+guest::test!("cap", "Writes to MTRRcap, which is read-only.", Needs::NONE, points = 73, |out| {
     sweep::msr(out, MTRR_CAP, small(), 8);
     let base = msr::try_rdmsr(MTRR_CAP).unwrap_or(0);
     sweep::msr_once(out, MTRR_CAP, base);
     sweep::msr(out, MTRR_CAP, Series::Flip { base, first: 0 }, 64);
 });
 
-guest::test!("fixed", "Writes all 256 values to each byte of each fixed-range MTRR.", Needs::NONE, |out| {
-    let _guard = Guard::new();
-    for index in FIXED_MTRRS {
-        (0..8).for_each(|byte| sweep::msr(out, index, Series::byte(DISTINCT, byte), 256));
+guest::test!(
+    "fixed",
+    "Writes all 256 values to each byte of each fixed-range MTRR.",
+    Needs::NONE,
+    points = 22_528,
+    |out| {
+        let _guard = Guard::new();
+        for index in FIXED_MTRRS {
+            (0..8).for_each(|byte| sweep::msr(out, index, Series::byte(DISTINCT, byte), 256));
+        }
     }
-});
+);
 
-guest::test!("def-type", "Writes all types, flips each bit and all of E and FE in MTRRdefType.", Needs::NONE, |out| {
-    let _guard = Guard::new();
-    for base in [0, ENABLED] {
-        sweep::msr(out, MTRR_DEF_TYPE, Series::byte(base, 0), 256);
-        sweep::msr(out, MTRR_DEF_TYPE, Series::Flip { base, first: 0 }, 64);
+guest::test!(
+    "def-type",
+    "Writes all types, flips each bit and all of E and FE in MTRRdefType.",
+    Needs::NONE,
+    points = 644,
+    |out| {
+        let _guard = Guard::new();
+        for base in [0, ENABLED] {
+            sweep::msr(out, MTRR_DEF_TYPE, Series::byte(base, 0), 256);
+            sweep::msr(out, MTRR_DEF_TYPE, Series::Flip { base, first: 0 }, 64);
+        }
+        // FE and E are bits 10 and 11.
+        sweep::msr(out, MTRR_DEF_TYPE, Series::Field { base: 6, lsb: 10, width: 2, first: 0 }, 4);
     }
-    // FE and E are bits 10 and 11.
-    sweep::msr(out, MTRR_DEF_TYPE, Series::Field { base: 6, lsb: 10, width: 2, first: 0 }, 4);
-});
+);
 
-guest::test!("base", "Writes all 256 types and flips each bit of each PHYSBASE.", Needs::NONE, |out| {
+guest::test!("base", "Writes all 256 types and flips each bit of each PHYSBASE.", Needs::NONE, points = 2562, |out| {
     let _guard = Guard::new();
     physical_width(out);
     for pair in 0..VARIABLE_MTRRS {
@@ -75,7 +93,7 @@ guest::test!("base", "Writes all 256 types and flips each bit of each PHYSBASE."
     }
 });
 
-guest::test!("mask", "Flips each bit of each PHYSMASK with V clear and set.", Needs::NONE, |out| {
+guest::test!("mask", "Flips each bit of each PHYSMASK with V clear and set.", Needs::NONE, points = 1538, |out| {
     let _guard = Guard::new();
     physical_width(out);
     for pair in 0..VARIABLE_MTRRS {
@@ -86,23 +104,30 @@ guest::test!("mask", "Flips each bit of each PHYSMASK with V clear and set.", Ne
     }
 });
 
-guest::test!("mask-shape", "Writes discontiguous masks, and masks of all ones up to each bit.", Needs::NONE, |out| {
-    let _guard = Guard::new();
-    physical_width(out);
-    for valid in [0, VALID] {
-        for top in 12..64 {
-            sweep::msr_once(out, MTRR_PHYSBASE0 + 1, (u64::MAX >> (63 - top)) & !0xfff | valid);
+guest::test!(
+    "mask-shape",
+    "Writes discontiguous masks, and masks of all ones up to each bit.",
+    Needs::NONE,
+    points = 618,
+    |out| {
+        let _guard = Guard::new();
+        physical_width(out);
+        for valid in [0, VALID] {
+            for top in 12..64 {
+                sweep::msr_once(out, MTRR_PHYSBASE0 + 1, (u64::MAX >> (63 - top)) & !0xfff | valid);
+            }
+            // Each pattern in bits 12 to 19, so that all small holes are there.
+            let series = Series::Field { base: 0xf_0000_0000 | valid, lsb: 12, width: 8, first: 0 };
+            sweep::msr(out, MTRR_PHYSBASE0 + 1, series, 256);
         }
-        // Each pattern in bits 12 to 19, so that all small holes are there.
-        let series = Series::Field { base: 0xf_0000_0000 | valid, lsb: 12, width: 8, first: 0 };
-        sweep::msr(out, MTRR_PHYSBASE0 + 1, series, 256);
     }
-});
+);
 
 guest::test!(
     "program",
     "Gives every MTRR a value of its own, in two orders, and reads all back.",
     Needs::NONE,
+    points = 112,
     |out| {
         let _guard = Guard::new();
         for upwards in [true, false] {

@@ -32,17 +32,25 @@ guest::test!(
     "sipi-2",
     "Two vCPUs, the second started by SIPI, each with state of its own.",
     SIPI.and(Needs::cpus(2)),
+    points = 36,
     |out| {
         own_state(out, 2, Start::Sipi);
     }
 );
-guest::test!("sipi-4", "Four vCPUs started by SIPI, each with state of its own.", SIPI.and(Needs::cpus(4)), |out| {
-    own_state(out, 4, Start::Sipi);
-});
+guest::test!(
+    "sipi-4",
+    "Four vCPUs started by SIPI, each with state of its own.",
+    SIPI.and(Needs::cpus(4)),
+    points = 72,
+    |out| {
+        own_state(out, 4, Start::Sipi);
+    }
+);
 guest::test!(
     "direct-2",
     "Two vCPUs, the second started by the VMM, each with state of its own.",
     DIRECT.and(Needs::cpus(2)),
+    points = 37,
     |out| {
         own_state(out, 2, Start::Direct);
     }
@@ -51,6 +59,7 @@ guest::test!(
     "direct-4",
     "Four vCPUs started by the VMM, each with state of its own.",
     DIRECT.and(Needs::cpus(4)),
+    points = 75,
     |out| {
         own_state(out, 4, Start::Direct);
     }

@@ -10,6 +10,7 @@ use wire::layout::{CR0_CD, CR0_NW, EXIT_PANIC, PAT, START_CR0};
 use wire::outcome::{After, Outcome};
 use wire::record::Trap;
 use wire::register::{Place, Register};
+use wire::step::{Status, Step};
 
 const VALID: u64 = 0x0007_0406_0007_0406;
 const INVALID: u64 = 0x0007_0406_0007_0402;
@@ -91,11 +92,11 @@ fn a_log_that_cannot_be_believed_is_an_error_with_its_line() {
     wrong(change(&|log| log[last - 2] = Line::Guest("2 w 277 0 .*0000".into())), "garbled");
     wrong(change(&|log| drop(log.pop())), "stops before line 3");
     wrong(change(&|log| log.truncate(30)), "reported nothing");
-    let other = Judge::new(&policies(), &Deviations::none()).cell("family/other", &whole, Some(RUN), &facts());
+    let other = Judge::new(&policies(), &Deviations::none()).cell("family/other", 2, &whole, Some(RUN), &facts());
     wrong((other.verdict, other.reason), "the guest runs family/test, not family/other");
-    let stale = Judge::new(&policies(), &Deviations::none()).cell("family/test", &whole, Some(1), &facts());
+    let stale = Judge::new(&policies(), &Deviations::none()).cell("family/test", 2, &whole, Some(1), &facts());
     wrong((stale.verdict, stale.reason), "a report of run 5eed, not of run 1");
-    let kept = Judge::new(&policies(), &Deviations::none()).cell("family/test", &whole, None, &facts());
+    let kept = Judge::new(&policies(), &Deviations::none()).cell("family/test", 2, &whole, None, &facts());
     assert_eq!(kept.verdict, Verdict::Pass);
 }
 
@@ -133,6 +134,39 @@ fn a_test_that_decides_nothing_is_an_error() {
     let empty = run(|_, _| {});
     assert!(empty.log.len() > 30);
     assert_eq!(said(&empty), (Verdict::Error, "decided nothing".into()));
+}
+
+#[test]
+fn a_test_that_makes_fewer_points_than_it_has_is_an_error() {
+    let judged = |least, text: &str, observed: &Observed| {
+        let (policies, deviations) = (policies(), deviations(text));
+        let judgement = Judge::new(&policies, &deviations).cell("family/test", least, observed, Some(RUN), &facts());
+        (judgement.verdict, judgement.reason)
+    };
+    let none = PAT_TYPES.replace("kvm_intel", "kvm_amd");
+    let fewer = |least: &str| (Verdict::Error, format!("the test makes at least {least} points, 2 came"));
+    let log = run(|out, _| good(out));
+    assert_eq!(judged(2, &none, &log).0, Verdict::Pass);
+    assert_eq!(judged(22_528, &none, &log), fewer("22,528"));
+    // Wrong or excused points are no excuse, and neither is a shutdown that the model predicts.
+    let wrong = run(|out, _| (good(out), bad(out)).0);
+    assert_eq!(judged(4, PAT_TYPES, &wrong).0, Verdict::Error);
+    assert_eq!(judged(3, PAT_TYPES, &wrong).0, Verdict::Xfail);
+    // Host steps count, so that a VMM that loses its records is noticed.
+    let mut steps = run(|out, log| {
+        good(out);
+        log.step(Step::SetMsr { cpu: 0, index: PAT, value: VALID }, Status::Done);
+    });
+    assert_eq!(judged(3, &none, &steps).0, Verdict::Pass);
+    steps.log.retain(|line| !line.to_string().starts_with(">step"));
+    assert_eq!(judged(3, &none, &steps), fewer("3"));
+    // A skip comes when it comes, and so does an end that is known.
+    assert_eq!(judged(9, &none, &run(|out, _| out.skip("no CLWB"))).0, Verdict::Skip);
+    let ends = none.replace("kvm_amd", "kvm_intel").replace(
+        "points = [{ registers = ['0x277'], expected = 'refused', seen = 'accepted' }]",
+        "ends = [{ end = 'halt' }]",
+    );
+    assert_eq!(judged(9, &ends, &run_to(End::Halt, |out, _| good(out))).0, Verdict::Xfail);
 }
 
 #[test]

@@ -20,6 +20,9 @@ mod state;
 mod step;
 mod words;
 
+#[cfg(test)]
+mod tests;
+
 pub use event::{Event, events};
 pub use point::{Action, Class, Decision, Effect, Prediction, Rule, Why};
 pub use replay::Replay;

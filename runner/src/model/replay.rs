@@ -41,6 +41,9 @@ impl<'p> Replay<'p> {
                 decide(Action::Reset(at), Effect::Value(value), self.reset(at, value));
             }
             Event::Host(&HostRecord::Step { step, status, value }) => {
+                if let Step::InjectMce { cpu, .. } | Step::StartCpu { cpu, .. } = step {
+                    self.settle(cpu, false, &mut decide);
+                }
                 let predicted = self.step(step, status, value);
                 decide(Action::Step(step), Effect::Reply { status, value }, predicted);
             }
@@ -186,22 +189,28 @@ impl<'p> Replay<'p> {
         (cpu.cr4, cpu.long_mode, cpu.after_init) = (Some(0), false, true);
     }
 
-    fn finish(&mut self, shutdown: bool, decide: &mut impl Decide<'p>) {
+    /// Decides what is still due on a vCPU when the VM ends or the vCPU is given something new: it did not show, unless it
+    /// is the triple fault that ended the VM.
+    fn settle(&mut self, cpu: u8, shutdown: bool, decide: &mut impl Decide<'p>) {
         let by = |rule, expected| Ok(Prediction { expected, row: "#MC", rule, source: mce::INJECT_SOURCE });
-        for (index, cpu) in self.state.cpus() {
-            let happened = if shutdown { Effect::Happened } else { Effect::Nothing };
-            let due = std::mem::take(&mut cpu.due);
-            match due {
-                Due::Nothing => {}
-                Due::TripleFault => {
-                    decide(Action::TripleFault, happened, by(Rule::MceTripleFault, Effect::Happened));
-                }
-                Due::MachineCheck => {
-                    let expected = Effect::Trap { vector: mce::VECTOR, error: 0 };
-                    decide(Action::MachineCheck { cpu: index }, Effect::Nothing, by(Rule::MceDelivered, expected));
-                }
-                Due::Either => decide(Action::TripleFault, happened, Err(Why::MceState)),
+        let happened = if shutdown { Effect::Happened } else { Effect::Nothing };
+        let due = std::mem::take(&mut self.state.cpu(cpu).due);
+        match due {
+            Due::Nothing => {}
+            Due::TripleFault => {
+                decide(Action::TripleFault, happened, by(Rule::MceTripleFault, Effect::Happened));
             }
+            Due::MachineCheck => {
+                let expected = Effect::Trap { vector: mce::VECTOR, error: 0 };
+                decide(Action::MachineCheck { cpu }, Effect::Nothing, by(Rule::MceDelivered, expected));
+            }
+            Due::Either => decide(Action::TripleFault, happened, Err(Why::MceState)),
+        }
+    }
+
+    fn finish(&mut self, shutdown: bool, decide: &mut impl Decide<'p>) {
+        for cpu in self.state.cpus() {
+            self.settle(cpu, shutdown, decide);
         }
         for exit in self.state.exits.drain(..) {
             let predicted = if self.policy.host {

@@ -69,8 +69,8 @@ impl State {
         self.cpus.entry(index).or_insert_with(|| Cpu { maxphyaddr, ..Cpu::default() })
     }
 
-    /// All vCPUs of which something is known.
-    pub fn cpus(&mut self) -> impl Iterator<Item = (u8, &mut Cpu)> {
-        self.cpus.iter_mut().map(|(&index, cpu)| (index, cpu))
+    /// All vCPUs of which something is known, by index.
+    pub fn cpus(&self) -> Vec<u8> {
+        self.cpus.keys().copied().collect()
     }
 }

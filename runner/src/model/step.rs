@@ -6,7 +6,6 @@ use super::point::{Effect, Prediction, Rule, Why};
 use super::policy::FlagRule;
 use super::register::{Fate, View};
 use super::replay::Replay;
-use super::state::Due;
 use wire::layout::{FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, START_CR0, VARIABLE_MTRRS};
 use wire::step::{Status, Step};
 
@@ -149,7 +148,7 @@ impl<'p> Replay<'p> {
             Step::StartCpu { cpu, .. } => {
                 let cpu = self.state.cpu(cpu);
                 (cpu.cr0, cpu.cr4) = (Some(START_CR0), Some(super::state::START_CR4));
-                (cpu.long_mode, cpu.after_init, cpu.due) = (true, false, Due::Nothing);
+                (cpu.long_mode, cpu.after_init) = (true, false);
             }
         }
     }

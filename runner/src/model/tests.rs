@@ -1,0 +1,79 @@
+//! Replays of a few events against a policy that the runner carries.
+
+use super::policy::Policies;
+use super::{Decision, Event, Replay};
+use crate::config::Set;
+use crate::host::facts::{Fact, Facts};
+use wire::host::HostRecord;
+use wire::outcome::Outcome;
+use wire::record::{Record, Trap};
+use wire::register::{Place, Register};
+use wire::step::{MceEvent, Status, Step};
+
+/// The facts of a KVM of 6.11 or later, with `more`.
+fn facts(more: &[(&str, Fact)]) -> Facts {
+    let known = [
+        ("machine", Fact::Text("kvm".into())),
+        ("apic-bus-cycles", Fact::Bool(true)),
+        ("ignore-msrs", Fact::Bool(false)),
+        ("memslots-v2", Fact::Bool(true)),
+        ("mce-caps", Fact::Int(0x100_0100)),
+        ("maxphyaddr", Fact::Int(40)),
+    ];
+    let all = known.into_iter().chain(more.iter().cloned());
+    Facts(all.map(|(name, fact)| (name.to_owned(), fact)).collect())
+}
+
+/// The points of `events` where `facts` hold that are not as predicted, in words, `?` for one without a prediction.
+fn surprises(facts: &Facts, events: &[Event<'_>]) -> Vec<String> {
+    let set = Set::load(None).unwrap();
+    let policies = Policies::load(set.sources("policies").map(|(_, source)| source)).unwrap();
+    let mut replay = Replay::new(policies.governing(facts).unwrap(), facts);
+    let mut decisions = Vec::new();
+    events.iter().for_each(|&event| replay.take(event, &mut decisions));
+    decisions.iter().filter(|decision| decision.agrees() != Some(true)).map(words).collect()
+}
+
+fn words(decision: &Decision<'_>) -> String {
+    let effect = |effect| super::EffectOf(effect, decision.action);
+    let predicted = decision.predicted.map(|prediction| effect(prediction.expected).to_string());
+    let predicted = predicted.unwrap_or_else(|why| format!("? {why}"));
+    format!("{}: {}, not {predicted}", decision.action, effect(decision.seen))
+}
+
+fn step(step: Step, status: Status) -> HostRecord {
+    HostRecord::Step { step, status, value: 0 }
+}
+
+/// VAL, UC, EN and PCC in bank 1, with MCIP.
+fn fatal() -> HostRecord {
+    let event = MceEvent { bank: 1, status: 0xb200_0000_0000_0001, addr: 0, misc: 0, mcg_status: 5 };
+    step(Step::InjectMce { cpu: 0, event }, Status::Done)
+}
+
+/// What comes before machine checks: vCPU 0 is created, its banks are set up and CR4 is `cr4`.
+fn with_banks<'a>(cr4: u64, events: &[Event<'a>]) -> Vec<String> {
+    let at = |register| Place { cpu: 0, register };
+    let created = HostRecord::Reset { at: at(Register::Cr0), value: 0x6000_0010 };
+    let set_up = step(Step::SetupMce { cpu: 0, mcg_cap: 0x100_0104 }, Status::Done);
+    let cr4 = Event::Write { at: at(Register::Cr4), value: cr4, outcome: Outcome::ACCEPTED };
+    let before = [Event::Host(&created), Event::Begin, Event::Host(&set_up), cr4];
+    surprises(&facts(&[]), &[&before, events, &[Event::End]].concat())
+}
+
+/// The handler's WRMSR that clears MCG_STATUS.MCIP.
+const HANDLED: Event<'_> = Event::Write { at: Place::msr(0x17a), value: 0, outcome: Outcome::ACCEPTED };
+
+#[test]
+fn a_machine_check_is_missed_before_the_next_too() {
+    let fatal = fatal();
+    let (inject, taken) = (Event::Host(&fatal), Record::Trap { cpu: 0, trap: Trap { vector: 18, error: 0, cpl: 0 } });
+    let taken = Event::Guest(&taken);
+    assert_eq!(with_banks(0x660, &[inject, taken, HANDLED, inject, taken]), [""; 0]);
+    let missed = "vCPU 0: machine check: none, not #MC";
+    assert_eq!(with_banks(0x660, &[inject, HANDLED, inject, HANDLED, inject, taken]), [missed; 2]);
+    let start = step(Step::StartCpu { cpu: 0, entry: 0, stack: 0, argument: 0 }, Status::Done);
+    assert_eq!(with_banks(0x660, &[inject, Event::Host(&start)]), [missed]);
+    // CR4.MCE is clear: each shuts down.
+    assert_eq!(with_banks(0x620, &[inject, inject]), ["triple fault: none, not happened"; 2]);
+}

@@ -118,7 +118,8 @@ impl<'p> Replay<'p> {
         let by = |row, source, reset| Ok(Prediction { expected: Effect::Value(reset), row, rule: Rule::Reset, source });
         match at.register {
             Register::Msr(index) => {
-                self.store_msr(at.cpu, index, value);
+                // As it is: what a write adds to what is stored, creation does not.
+                self.state.cpu(at.cpu).msrs.insert(index, value);
                 let row = self.row(index).ok_or(Why::NoRow)?;
                 by(&row.name, &row.source, row.reset.ok_or(Why::NoRow)?)
             }

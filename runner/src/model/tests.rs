@@ -77,3 +77,15 @@ fn a_machine_check_is_missed_before_the_next_too() {
     // CR4.MCE is clear: each shuts down.
     assert_eq!(with_banks(0x620, &[inject, inject]), ["triple fault: none, not happened"; 2]);
 }
+
+#[test]
+fn before_6_11_a_mask_that_nobody_wrote_is_zero_whatever_maxphyaddr_becomes() {
+    let mask = Place { cpu: 1, register: Register::Msr(0x201) };
+    let read = Step::GetMsr { cpu: 1, index: 0x201 };
+    let log = [
+        HostRecord::Reset { at: mask, value: 0 },
+        step(Step::SetMaxphyaddr { cpu: 1, bits: 46 }, Status::Done),
+        step(read, Status::Done),
+    ];
+    assert_eq!(surprises(&facts(&[("apic-bus-cycles", Fact::Bool(false))]), &log.each_ref().map(Event::Host)), [""; 0]);
+}

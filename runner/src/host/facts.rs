@@ -31,7 +31,7 @@ pub const NAMES: &[(&str, &str)] = &[
     ("machine", "kvm, qemu-kvm or qemu-tcg"),
     ("kvm-vendor", "the vendor module: kvm_intel, kvm_amd, kvm_pvm, ..., or none"),
     ("cpu-vendor", "CPUID vendor string of the host"),
-    ("ignore-msrs", "whether kvm.ignore_msrs is on: accesses to unknown MSRs are swallowed"),
+    ("ignore-msrs", "whether kvm.ignore_msrs is on: accesses to unknown MSRs are swallowed; not known without sysfs"),
     (
         "apic-bus-cycles",
         "whether KVM has KVM_CAP_X86_APIC_BUS_CYCLES_NS, new in the release that stopped honouring guest MTRRs (6.11)",
@@ -70,8 +70,16 @@ impl Facts {
         }
     }
 
+    /// The fact of that name, if it is known and a yes or a no.
+    pub fn bool(&self, name: &str) -> Option<bool> {
+        match self.0.get(name) {
+            Some(Fact::Bool(value)) => Some(*value),
+            _ => None,
+        }
+    }
+
     /// Whether the fact of that name is known and true.
     pub fn is(&self, name: &str) -> bool {
-        self.0.get(name) == Some(&Fact::Bool(true))
+        self.bool(name) == Some(true)
     }
 }

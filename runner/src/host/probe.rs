@@ -70,7 +70,9 @@ impl Host {
             return facts;
         };
         set("maxphyaddr", Fact::Int(kvm.maxphyaddr.into()));
-        set("ignore-msrs", Fact::Bool(self.modules.is_on("kvm.ignore_msrs") == Some(true)));
+        if let Some(on) = self.modules.is_on("kvm.ignore_msrs") {
+            set("ignore-msrs", Fact::Bool(on));
+        }
         set("apic-bus-cycles", Fact::Bool(kvm.apic_bus_cycles));
         set("quirks", Fact::Int(kvm.quirks.into()));
         set("memslots-v2", Fact::Bool(kvm.memslots_v2));
@@ -102,13 +104,27 @@ mod tests {
 
     #[test]
     fn every_fact_has_a_known_name_and_every_name_a_fact() {
-        let host = probe();
+        let mut host = probe();
+        // Sandboxes can have /dev/kvm without /sys.
+        host.modules.parameters.insert("kvm.ignore_msrs".into(), "N".into());
         let vm = VmConfig { summary: String::new(), maxphyaddr: Some(36), cpuid_mtrr: false };
         let facts = vm_facts(&host.facts("kvm"), &vm);
         let named = |name: &String| NAMES.iter().any(|(known, _)| known == name);
         assert!(facts.0.keys().all(named), "{facts:?}");
         assert!(host.kvm.is_err() || facts.0.len() == NAMES.len(), "{facts:?}");
         assert_eq!(facts.int("maxphyaddr"), Some(36));
+    }
+
+    #[test]
+    fn a_parameter_that_cannot_be_read_is_no_fact() {
+        let mut host = probe();
+        let mut fact = |value: Option<&str>| {
+            host.modules.parameters = value.map(|value| ("kvm.ignore_msrs".into(), value.into())).into_iter().collect();
+            host.facts("kvm").bool("ignore-msrs")
+        };
+        if fact(Some("Y")).is_some() {
+            assert_eq!([fact(Some("Y")), fact(Some("N")), fact(None)], [Some(true), Some(false), None]);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{Decision, Event, Replay};
 use crate::config::Set;
 use crate::host::facts::{Fact, Facts};
 use wire::host::HostRecord;
-use wire::outcome::Outcome;
+use wire::outcome::{After, Fault, Outcome};
 use wire::record::{Record, Trap};
 use wire::register::{Place, Register};
 use wire::step::{MceEvent, Status, Step};
@@ -88,4 +88,29 @@ fn before_6_11_a_mask_that_nobody_wrote_is_zero_whatever_maxphyaddr_becomes() {
         step(read, Status::Done),
     ];
     assert_eq!(surprises(&facts(&[("apic-bus-cycles", Fact::Bool(false))]), &log.each_ref().map(Event::Host)), [""; 0]);
+}
+
+#[test]
+fn what_ignore_msrs_decides_is_not_predicted_where_it_is_not_known() {
+    let unknown = |more: &[(&str, Fact)]| {
+        let mut facts = facts(more);
+        facts.0.remove("ignore-msrs");
+        facts
+    };
+    let at = Place::msr(0x270);
+    let listed = step(Step::ListsMsr { index: 0x270 }, Status::Done);
+    let log = [
+        Event::Read { at: Place::msr(0xfe), outcome: Ok(0x508) },
+        Event::Write { at: Place::msr(0xfe), value: 0x508, outcome: Outcome::REFUSED },
+        Event::Read { at, outcome: Err(Fault::GP0) },
+        Event::Write { at, value: 0, outcome: Outcome { fault: Some(Fault::GP0), after: After::Unreadable(13) } },
+        Event::Host(&listed),
+    ];
+    assert_eq!(surprises(&facts(&[]), &log), [""; 0]);
+    let open = surprises(&unknown(&[]), &log);
+    assert!(open.len() == 3 && open.iter().all(|point| point.ends_with("predicts nothing of it")), "{open:?}");
+    let old = ("apic-bus-cycles", Fact::Bool(false));
+    assert_eq!(surprises(&unknown(&[old.clone()]), &log), open);
+    // Before 6.8 the addresses beside the PAT are refused in any case.
+    assert_eq!(surprises(&unknown(&[old, ("memslots-v2", Fact::Bool(false))]), &log), open[..1]);
 }

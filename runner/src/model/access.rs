@@ -86,6 +86,9 @@ impl<'p> Replay<'p> {
     pub(super) fn msr_fate(&mut self, cpu: u8, index: u32, value: u64, host: bool) -> Said<'p, Fate> {
         let cpu = self.state.cpu(cpu);
         if let Some(rules) = self.policy.mce.as_ref().filter(|_| mce::is_msr(index)) {
+            if index == mce::MCG_CAP && self.facts.bool("ignore-msrs") != Some(false) {
+                return Err(Why::IgnoreMsrs);
+            }
             let (fate, rule) = Mce::new(rules, cpu).fate(index, value, host)?;
             return Ok((fate, "MC banks", rule, mce::MSR_SOURCE));
         }

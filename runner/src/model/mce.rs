@@ -19,7 +19,9 @@ pub const VECTOR: u8 = 18;
 /// CR4.MCE, machine-check enable.
 pub const CR4_MCE: u64 = 1 << 6;
 
-const MCG_CAP: u32 = 0x179;
+/// IA32_MCG_CAP. KVM's x86.c:kvm_set_msr_common has no case for it, so that kvm.ignore_msrs swallows a write.
+pub const MCG_CAP: u32 = 0x179;
+
 const MCG_STATUS: u32 = 0x17a;
 const MCG_CTL: u32 = 0x17b;
 const MC0_CTL2: u32 = 0x280;

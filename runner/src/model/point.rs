@@ -248,6 +248,8 @@ pub enum Why {
     MceState,
     /// `mce-caps` is not among the facts.
     MceCaps,
+    /// `ignore-msrs` is true or not among the facts.
+    IgnoreMsrs,
     /// The VMM would not do the step.
     Vmm,
     /// The access is outside the test window.

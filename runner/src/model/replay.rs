@@ -165,7 +165,7 @@ impl<'p> Replay<'p> {
         self.state.cpuid.insert((leaf, subleaf), registers);
         let (seen, wanted) = match leaf {
             1 => {
-                let fact = self.facts.0.get("cpuid-mtrr").map(|_| u64::from(self.facts.is("cpuid-mtrr")));
+                let fact = self.facts.bool("cpuid-mtrr").map(u64::from);
                 (u64::from(registers[3] >> 12 & 1), fact)
             }
             0x8000_0008 => {

@@ -114,3 +114,13 @@ fn what_ignore_msrs_decides_is_not_predicted_where_it_is_not_known() {
     // Before 6.8 the addresses beside the PAT are refused in any case.
     assert_eq!(surprises(&unknown(&[old, ("memslots-v2", Fact::Bool(false))]), &log), open[..1]);
 }
+
+#[test]
+fn a_write_to_mcg_cap_is_refused_unless_unknown_msrs_are_ignored() {
+    let write = [Event::Write { at: Place::msr(0x179), value: 0, outcome: Outcome::REFUSED }];
+    let created = HostRecord::Reset { at: Place::boot(Register::Cr0), value: 0x6000_0010 };
+    let log = [&[Event::Host(&created)], &write[..]].concat();
+    assert_eq!(surprises(&facts(&[]), &log), [""; 0]);
+    let open = surprises(&facts(&[("ignore-msrs", Fact::Bool(true))]), &log);
+    assert!(open.len() == 1 && open[0].contains("? kvm.ignore_msrs is on"), "{open:?}");
+}

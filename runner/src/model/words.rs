@@ -202,6 +202,7 @@ impl fmt::Display for Why {
             Why::Cpuid => "the guest did not report the CPUID leaf that announces it",
             Why::MceState => "whether CR4.MCE or MCG_STATUS.MCIP was set is not known",
             Why::MceCaps => "the MCE capabilities that KVM supports are not known",
+            Why::IgnoreMsrs => "kvm.ignore_msrs is on or not known, and may swallow it",
             Why::Vmm => "the VMM would not do the step",
             Why::Window => "the access is outside the test window",
         })

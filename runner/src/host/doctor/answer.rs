@@ -89,8 +89,12 @@ pub(super) fn answers(host: &Host, qemus: &Qemus) -> Vec<Answer> {
             (Paging::Software | Paging::Shadow, _) => {
                 Answer::new("SPTE leaves", Can::No, "this paging keeps no memory type in its SPTEs")
             }
-            (_, Some(dir)) => Answer::new("SPTE leaves", Can::Yes, format!("a second witness, by {dir}")),
-            (_, None) => Answer::new("SPTE leaves", Can::No, "tracefs is out of reach, so timing is the only witness"),
+            (Paging::Npt, _) => Answer::new("SPTE leaves", Can::No, "NPT leaves hold no memory type"),
+            (Paging::Unknown, _) => Answer::new("SPTE leaves", Can::No, "whether they hold a memory type is not known"),
+            (Paging::Ept, Some(dir)) => Answer::new("SPTE leaves", Can::Yes, format!("a second witness, by {dir}")),
+            (Paging::Ept, None) => {
+                Answer::new("SPTE leaves", Can::No, "tracefs is out of reach, so timing is the only witness")
+            }
         },
     ]
 }

@@ -97,6 +97,23 @@ fn each_limit_is_warned_of() {
     }
 }
 
+/// NPT leaves hold no memory type (`spte.c:make_spte`), so nobody needs to see them.
+#[test]
+fn npt_leaves_are_no_witness() {
+    let amd = |mmu_events: Option<&str>| {
+        report(|host| {
+            host.modules.vendor = Some("kvm_amd".into());
+            host.modules.parameters.insert("kvm_amd.npt".into(), "1".into());
+            host.rights.mmu_events = mmu_events.map(str::to_owned);
+        })
+    };
+    for report in [amd(Some("/sys/kernel/tracing")), amd(None)] {
+        let leaves = report.answers.iter().find(|answer| answer.what == "SPTE leaves").unwrap();
+        assert_eq!((leaves.can, leaves.why.as_str()), (Can::No, "NPT leaves hold no memory type"));
+        assert_eq!(report.warnings, []);
+    }
+}
+
 #[test]
 fn a_missing_qemu_is_told_once() {
     let missing = || Err("there is none".to_owned());

@@ -49,7 +49,7 @@ pub enum Warning {
     MtrrForced,
     /// KVM_GET_ONE_REG does not read MSRs.
     NoOneReg,
-    /// SPTE leaves cannot be seen.
+    /// SPTE leaves cannot be seen, where they hold memory types: with EPT.
     NoMmuEvents {
         /// Whether this process is root.
         root: bool,
@@ -90,14 +90,14 @@ pub(super) fn warnings(host: &Host, qemus: &Qemus) -> Vec<Warning> {
                 }
                 Paging::Ept | Paging::Npt => {}
             }
-            let hardware = matches!(paging(host), Paging::Ept | Paging::Npt);
+            let ept = paging(host) == Paging::Ept;
             // Software paging is at home in VMs, and its own warning says all.
             let below = host.cpu.hypervisor.clone().filter(|_| paging(host) != Paging::Software);
             found.extend(below.map(|hypervisor| Warning::Nested { hypervisor }));
             let checks = [
                 (host.modules.is_on("kvm.ignore_msrs") == Some(true), Warning::IgnoreMsrs),
                 (kvm.cpuid_mtrr_forced, Warning::MtrrForced),
-                (hardware && host.rights.mmu_events.is_none(), Warning::NoMmuEvents { root: host.rights.root }),
+                (ept && host.rights.mmu_events.is_none(), Warning::NoMmuEvents { root: host.rights.root }),
                 (!kvm.one_reg, Warning::NoOneReg),
             ];
             found.extend(checks.into_iter().filter_map(|(holds, warning)| holds.then_some(warning)));

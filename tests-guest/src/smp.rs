@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use volatile::VolatilePtr;
 use wire::layout::TRAMPOLINE;
 use wire::record::Start;
+use wire::register::{Place, Register};
 use wire::step::{Status, Step};
 
 global_asm!(
@@ -80,7 +81,7 @@ impl Cpu {
         self.area.cpu()
     }
 
-    /// Sends INIT and SIPI, also to a vCPU that runs, and reports both.
+    /// Sends INIT and SIPI, also to a vCPU that runs, and reports both, with CR0 as it was found in real mode.
     ///
     /// # Panics
     /// It does not come up.
@@ -104,7 +105,10 @@ impl Cpu {
             // The second SIPI of the SDM's sequence is for CPUs that miss the first one.
             apic::sipi(self.index(), (TRAMPOLINE >> 12) as u8);
         }
-        self.expect_up(out, Start::Sipi);
+        self.expect_up();
+        let place = Place { cpu: self.index(), register: Register::Cr0 };
+        out.reads(place).push(Ok(parameter(FOUND_CR0).read().into()));
+        out.up(self.index(), Start::Sipi);
     }
 
     fn start_by_vmm(&self, out: &mut Out) {
@@ -117,17 +121,17 @@ impl Cpu {
             argument: area.expose_provenance() as u64,
         };
         assert!(doorbell::ring(step).status == Status::Done, "the VMM did not start the application processor");
-        self.expect_up(out, Start::Direct);
+        self.expect_up();
+        out.up(self.index(), Start::Direct);
     }
 
     fn is_up(&self) -> bool {
         self.area.mailbox.state.load(Ordering::Acquire) != DOWN
     }
 
-    fn expect_up(&self, out: &mut Out, how: Start) {
+    fn expect_up(&self) {
         assert!(cpu::wait_until(|| self.is_up()), "the application processor did not come up");
         self.check_alive();
-        out.up(self.index(), how);
     }
 
     fn check_alive(&self) {
@@ -135,11 +139,6 @@ impl Cpu {
             // SAFETY: its owner wrote it before it said DEAD, and does nothing since.
             report::dead(self.index(), unsafe { self.area.death.get().read() });
         }
-    }
-
-    /// CR0 as this vCPU found it in real mode after the last SIPI to any vCPU.
-    pub fn real_mode_cr0(&self) -> u32 {
-        parameter(FOUND_CR0).read()
     }
 
     /// Has the vCPU run `work` and waits for the result.

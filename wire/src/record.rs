@@ -89,7 +89,8 @@ pub struct CpuidLeaf {
 /// How an application processor came to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// By INIT and SIPI.
+    /// By INIT and SIPI. From real mode it sets the bits of [`START_CR0`](crate::layout::START_CR0) in CR0, keeps the
+    /// others, and loads the CR4 of a direct start.
     Sipi,
     /// The VMM set its registers and ran it.
     Direct,
@@ -133,9 +134,10 @@ pub enum Record {
     Dead { cpu: u8, trap: Trap, rip: u64, cr2: u64 },
     /// A CPUID leaf: `c 7 0 ...`
     Cpuid(CpuidLeaf),
-    /// INIT was sent to a vCPU: `n 1`
+    /// INIT was sent to a vCPU: `n 1`. A read of its CR0 between this and its `u` was done in real mode, before anything
+    /// else: it shows what INIT left.
     Init { cpu: u8 },
-    /// A vCPU came up: `u 1 sipi`
+    /// A vCPU came up and is in 64-bit mode: `u 1 sipi`
     Up { cpu: u8, how: Start },
     /// The test cannot be done here: `k CPUID shows no CLWB`
     Skip { reason: String },

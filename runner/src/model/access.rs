@@ -8,9 +8,6 @@ use super::replay::Replay;
 use wire::outcome::{Outcome, ReadOutcome};
 use wire::register::{Place, Register};
 
-/// CR0.PG.
-const PG: u64 = 1 << 31;
-
 /// What is said of an access, with row, rule and source.
 pub(super) type Said<'p, T> = Result<(T, &'p str, Rule, &'p str), Why>;
 
@@ -18,17 +15,16 @@ impl<'p> Replay<'p> {
     /// A guest's read: what was seen and what is predicted.
     pub(super) fn read(&mut self, at: Place, outcome: ReadOutcome) -> (Effect, Result<Prediction<'p>, Why>) {
         let seen = outcome.map_or_else(Effect::Fault, Effect::Value);
-        let live = outcome.is_ok_and(|value| value & PG != 0);
         let said = match at.register {
             Register::Msr(index) => self.msr_view(at.cpu, index, false),
             Register::Cr4 => Ok(self.cr4_view(at.cpu)),
-            _ => self.cr0_read(at.cpu, live),
+            _ => self.cr0_read(at.cpu, outcome),
         };
         let predicted = said.map(|(view, row, rule, source)| Prediction { expected: view.effect(), row, rule, source });
         match (outcome, at.register) {
             (Ok(value), Register::Msr(index)) => self.adopt_msr(at.cpu, index, value),
             (Ok(value), Register::Cr4) => self.state.cpu(at.cpu).cr4 = Some(value),
-            (Ok(value), _) => self.saw_cr0(at.cpu, value),
+            (Ok(value), _) => self.state.cpu(at.cpu).cr0 = Some(value),
             (Err(_), _) => {}
         }
         (seen, predicted)
@@ -125,30 +121,23 @@ impl<'p> Replay<'p> {
         (cpu.cr0, cpu.after_init) = (Some(value), false);
     }
 
-    /// The guest read CR0. What a real-mode trampoline read is not what its CR0 is now.
-    fn saw_cr0(&mut self, cpu: u8, value: u64) {
-        let cpu = self.state.cpu(cpu);
-        let stale = cpu.after_init && value & PG == 0;
-        (cpu.cr0, cpu.after_init) = ((!stale).then_some(value), false);
-    }
-
     /// What is known of CR0.
     pub(super) fn cr0_view(&mut self, cpu: u8) -> (View, Rule) {
         let cpu = self.state.cpu(cpu);
-        match cpu.cr0 {
-            Some(value) if cpu.after_init => (View::Value(value), Rule::Init),
-            Some(value) => (View::Value(value), Rule::Kept),
-            None => (View::Unknown, Rule::Readable),
+        let view = cpu.cr0.map_or(View::Unknown, View::Value);
+        match view {
+            _ if cpu.after_init => (view, Rule::Init),
+            View::Unknown => (view, Rule::Readable),
+            _ => (view, Rule::Kept),
         }
     }
 
-    /// A guest's read of CR0. After INIT and SIPI the first one shows what INIT left, unless paging is on: then the guest's
-    /// trampoline has set CR0 already, which it does not report.
-    fn cr0_read(&mut self, cpu: u8, paging: bool) -> Said<'p, View> {
+    /// A guest's read of CR0. Where INIT keeps bits of which nothing is known, the others are compared all the same.
+    fn cr0_read(&mut self, cpu: u8, outcome: ReadOutcome) -> Said<'p, View> {
         let rules = self.policy.cr0.as_ref().ok_or(Why::NoRow)?;
-        let (view, rule) = match self.cr0_view(cpu) {
-            (_, Rule::Init) if paging => (View::Unknown, Rule::Readable),
-            view => view,
+        let (view, rule) = match (self.cr0_view(cpu), outcome) {
+            ((View::Unknown, Rule::Init), Ok(found)) => (View::Value(rules.after_init(found)), Rule::Init),
+            (view, _) => view,
         };
         Ok((view, "CR0", rule, &rules.source))
     }

@@ -9,7 +9,7 @@ use super::state::{Due, START_CR4, State};
 use crate::host::facts::Facts;
 use wire::host::HostRecord;
 use wire::layout::{START_CR0, WINDOW, WINDOW_SIZE};
-use wire::record::{CpuidLeaf, Record, Trap};
+use wire::record::{CpuidLeaf, Record, Start, Trap};
 use wire::register::{Place, Register};
 use wire::step::{Status, Step};
 
@@ -97,7 +97,7 @@ impl<'p> Replay<'p> {
             }
             Record::Cpuid(leaf) => self.cpuid(leaf, decide),
             Record::Init { cpu } => self.init(cpu),
-            Record::Up { cpu, .. } => self.state.cpu(cpu).long_mode = true,
+            Record::Up { cpu, how } => self.up(cpu, how),
             // The judge ends a cell on these; series and reads come as events of their own.
             Record::Dead { .. } | Record::Skip { .. } | Record::Panic { .. } => {}
             Record::Write { .. } | Record::Writes { .. } | Record::Reads { .. } => {}
@@ -188,6 +188,15 @@ impl<'p> Replay<'p> {
         let cpu = self.state.cpu(cpu);
         cpu.cr0 = cpu.cr0.and_then(|before| rules.map(|rules| rules.after_init(before)));
         (cpu.cr4, cpu.long_mode, cpu.after_init) = (Some(0), false, true);
+    }
+
+    /// A vCPU came up. Of CR0 its trampoline keeps what it finds, and it does not report what it sets.
+    fn up(&mut self, cpu: u8, how: Start) {
+        let cpu = self.state.cpu(cpu);
+        if how == Start::Sipi {
+            (cpu.cr0, cpu.cr4) = (cpu.cr0.map(|found| found | START_CR0), Some(START_CR4));
+        }
+        (cpu.long_mode, cpu.after_init) = (true, false);
     }
 
     /// Decides what is still due on a vCPU when the VM ends or the vCPU is given something new: it did not show, unless it

@@ -4,7 +4,7 @@ use super::memslot::Slots;
 use super::point::Exit;
 use std::collections::{BTreeMap, VecDeque};
 
-/// CR4 of a vCPU that the embedded VMM starts in 64-bit mode: PAE, OSFXSR, OSXMMEXCPT.
+/// CR4 of a vCPU that the embedded VMM or a guest's trampoline brings into 64-bit mode: PAE, OSFXSR, OSXMMEXCPT.
 pub const START_CR4: u64 = 0x620;
 
 /// What an injected machine check has yet to do.
@@ -34,7 +34,7 @@ pub struct Cpu {
     pub maxphyaddr: Option<u8>,
     /// It is in 64-bit mode.
     pub long_mode: bool,
-    /// INIT reset it, and its CR0 was not seen since.
+    /// INIT reset it, and it did not come up since.
     pub after_init: bool,
     /// Its creation was reported, so that what nobody set is as KVM makes it.
     pub fresh: bool,

@@ -6,7 +6,7 @@ use crate::config::Set;
 use crate::host::facts::{Fact, Facts};
 use wire::host::HostRecord;
 use wire::outcome::{After, Fault, Outcome};
-use wire::record::{Record, Trap};
+use wire::record::{Record, Start, Trap};
 use wire::register::{Place, Register};
 use wire::step::{MceEvent, Status, Step};
 
@@ -123,4 +123,23 @@ fn a_write_to_mcg_cap_is_refused_unless_unknown_msrs_are_ignored() {
     assert_eq!(surprises(&facts(&[]), &log), [""; 0]);
     let open = surprises(&facts(&[("ignore-msrs", Fact::Bool(true))]), &log);
     assert!(open.len() == 1 && open[0].contains("? kvm.ignore_msrs is on"), "{open:?}");
+}
+
+#[test]
+fn what_init_leaves_in_cr0_is_compared_in_every_bit() {
+    let at = Place { cpu: 1, register: Register::Cr0 };
+    let read = |value| Event::Read { at, outcome: Ok(value) };
+    let created = HostRecord::Reset { at, value: 0x6000_0010 };
+    let (init, up) = (Record::Init { cpu: 1 }, Record::Up { cpu: 1, how: Start::Sipi });
+    let (created, init, up) = (Event::Host(&created), Event::Guest(&init), Event::Guest(&up));
+    let found = |events: &[Event<'_>]| surprises(&facts(&[]), events);
+    assert_eq!(found(&[created, init, read(0x6000_0010), up, read(0xe001_0033)]), [""; 0]);
+    let wrong = "vCPU 1: MOV from CR0: 0xe0010033, not 0x60000010";
+    assert_eq!(found(&[created, init, read(0xe001_0033), up]), [wrong]);
+    // Of a vCPU of which nothing is known, the bits that INIT keeps may be any.
+    assert_eq!(found(&[init, read(0x4000_0010), up, read(0xc001_0033)]), [""; 0]);
+    assert_eq!(found(&[init, read(0xc000_0010)]), ["vCPU 1: MOV from CR0: 0xc0000010, not 0x40000010"]);
+    // In 64-bit mode CD and NW are those that INIT left, whether or not the real mode told.
+    let cleared = "vCPU 1: MOV from CR0: 0x80010033, not 0xe0010033";
+    assert_eq!(found(&[created, init, up, read(0x8001_0033)]), [cleared]);
 }

@@ -223,14 +223,14 @@ fn init_keeps_cd_and_nw_and_all_msrs() {
         judge(&run(|out, log| {
             log.created(1);
             out.init(1);
-            out.up(1, Start::Sipi);
             out.reads(cr0).push(Ok(0x6000_0010));
-            out.reads(cr0).push(Ok(START_CR0));
+            out.up(1, Start::Sipi);
+            out.reads(cr0).push(Ok(START_CR0 | CR0_CD | CR0_NW));
             out.write(cr0, START_CR0 | CR0_CD, Outcome::ACCEPTED);
             out.write(pat, 6, Outcome::ACCEPTED);
             out.init(1);
-            out.up(1, Start::Sipi);
             out.reads(cr0).push(Ok(found));
+            out.up(1, Start::Sipi);
             out.reads(pat).push(Ok(kept));
         }))
     };

@@ -5,7 +5,7 @@ use crate::report::Out;
 use crate::{cpu, msr, sweep, traps, user};
 use wire::outcome::{After, Outcome};
 use wire::register::{Place, Register};
-use wire::step::{MceEvent, Step};
+use wire::step::{MceEvent, Status, Step};
 
 /// IA32_MCG_CAP.MCG_CTL_P: there is an IA32_MCG_CTL.
 pub const CTL_P: u64 = 1 << 8;
@@ -54,12 +54,17 @@ pub fn switch(out: &mut Out, on: bool) {
     out.write(Place::boot(Register::Cr4), value, Outcome { fault: None, after });
 }
 
-/// Has the VMM inject `event` while the vCPU that boots rings the doorbell at `cpl`; reports a #MC, if one comes, and then
-/// IA32_MCG_STATUS and the bank.
+/// Has the VMM inject `event` while the vCPU that boots rings the doorbell at `cpl`; reports that CPL, a #MC, if one comes,
+/// and then IA32_MCG_STATUS and the bank.
+///
+/// # Panics
+/// The VMM did not take the step, so that its log lacks what the report speaks of.
 pub fn inject(out: &mut Out, cpl: u8, event: MceEvent) {
     let step = Step::InjectMce { cpu: 0, event };
     let ask = || -> Reply { if cpl == 0 { ring(step) } else { user::run_with_doorbell(|| ring(step)) } };
-    let (_, trap) = traps::awaiting(1 << traps::MACHINE_CHECK, ask);
+    out.ring(0, cpl);
+    let (reply, trap) = traps::awaiting(1 << traps::MACHINE_CHECK, ask);
+    assert!(reply.status != Status::Invalid, "the VMM did not take the step");
     if let Some(trap) = trap {
         out.trap(0, trap);
     }

@@ -87,6 +87,11 @@ impl<S: Sink> Writer<S> {
             .end();
     }
 
+    /// vCPU `cpu` rings the doorbell next, at privilege level `cpl`.
+    pub fn ring(&mut self, cpu: u8, cpl: u8) {
+        self.line("d").hex(cpu.into()).hex(cpl.into()).end();
+    }
+
     /// An exception that the test waited for.
     pub fn trap(&mut self, cpu: u8, trap: Trap) {
         self.line("t").hex(cpu.into()).hex(trap.vector.into()).hex(trap.error.into()).hex(trap.cpl.into()).end();

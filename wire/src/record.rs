@@ -128,6 +128,8 @@ pub enum Record {
     Exec { insn: Insn, cpl: u8, fault: Option<Fault> },
     /// An access to memory: `mw4 3 d0000000 5a .`
     Access(Access),
+    /// A vCPU rings the doorbell next, at this privilege level: `d 0 3`. Where it says what comes of the step.
+    Ring { cpu: u8, cpl: u8 },
     /// An exception that the test waited for: `t 0 12 0 3`
     Trap { cpu: u8, trap: Trap },
     /// An exception that nobody waited for: `x 0 e 2 0 100f3a deadbeef`
@@ -199,6 +201,7 @@ impl Record {
                 value: words.hex("a value")?,
                 fault: fault(&mut words)?,
             }),
+            "d" => Record::Ring { cpu: words.hex("a vCPU index")?, cpl: cpl(&mut words)? },
             "t" => Record::Trap { cpu: words.hex("a vCPU index")?, trap: trap(&mut words)? },
             "x" => Record::Dead {
                 cpu: words.hex("a vCPU index")?,

@@ -174,8 +174,8 @@ impl<'a> Mce<'a> {
         Ok(u64::from(event.bank) < self.cap()? & 0xff && event.status & VAL != 0)
     }
 
-    /// KVM_X86_SET_MCE was done: fills the bank, and says what is due.
-    pub fn inject(&mut self, event: MceEvent) -> Rule {
+    /// KVM_X86_SET_MCE was done, upon code at `cpl`: fills the bank, and says what is due.
+    pub fn inject(&mut self, event: MceEvent, cpl: Option<u8>) -> Rule {
         let (bank, uncorrected) = (bank_msr(event.bank), event.status & UC != 0);
         if uncorrected && event.mcg_status == 0 && event.status & PCC_S_AR == 0 {
             self.fill(bank, event, event.status);
@@ -201,7 +201,7 @@ impl<'a> Mce<'a> {
                 (Some(false), Some(false)) => {
                     self.fill_over(bank, event);
                     self.cpu.msrs.insert(MCG_STATUS, event.mcg_status);
-                    self.cpu.due = Due::MachineCheck;
+                    self.cpu.due = Due::MachineCheck { cpl };
                     Rule::MceDelivered
                 }
                 _ => {

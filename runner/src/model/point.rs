@@ -73,8 +73,8 @@ pub enum Effect {
     AnyErrno,
     /// An access to memory: the exception, the value that a load gives if it is known, and the exits.
     Memory { fault: Option<Fault>, value: Option<u64>, exits: Exits },
-    /// An exception, with its vector and error code.
-    Trap { vector: u8, error: u32 },
+    /// An exception.
+    Trap(Trap),
     /// Nothing of the kind happened.
     Nothing,
     /// It happened.
@@ -126,7 +126,7 @@ impl Effect {
             Effect::Reply { .. } => Class::Refused,
             Effect::Value(_) | Effect::AnyValue | Effect::Memory { .. } => Class::Value,
             Effect::Ran => Class::Accepted,
-            Effect::Trap { .. } | Effect::Happened => Class::Event,
+            Effect::Trap(_) | Effect::Happened => Class::Event,
             Effect::Nothing => Class::Nothing,
         }
     }
@@ -246,6 +246,8 @@ pub enum Why {
     Cpuid,
     /// CR4.MCE or MCG_STATUS is not known.
     MceState,
+    /// The guest did not say at which CPL it rang the doorbell.
+    Cpl,
     /// `mce-caps` is not among the facts.
     MceCaps,
     /// `ignore-msrs` is true or not among the facts.
@@ -271,11 +273,5 @@ impl Decision<'_> {
     /// Whether it is as predicted; nothing if there is no prediction.
     pub fn agrees(&self) -> Option<bool> {
         self.predicted.ok().map(|prediction| prediction.expected.allows(self.seen))
-    }
-}
-
-impl From<Trap> for Effect {
-    fn from(trap: Trap) -> Self {
-        Effect::Trap { vector: trap.vector, error: trap.error }
     }
 }

@@ -91,9 +91,10 @@ impl<'p> Replay<'p> {
                 };
                 decide(Action::Access(access), seen, predicted);
             }
+            Record::Ring { cpu, cpl } => self.state.rung = Some((cpu, cpl)),
             Record::Trap { cpu, trap } => {
                 let (action, predicted) = self.trap(cpu, trap);
-                decide(action, trap.into(), predicted);
+                decide(action, Effect::Trap(trap), predicted);
             }
             Record::Cpuid(leaf) => self.cpuid(leaf, decide),
             Record::Init { cpu } => self.init(cpu),
@@ -141,6 +142,7 @@ impl<'p> Replay<'p> {
         if status == Status::Done {
             self.step_done(step, value);
         }
+        self.state.rung = None;
         predicted
     }
 
@@ -152,7 +154,7 @@ impl<'p> Replay<'p> {
         let due = std::mem::take(&mut self.state.cpu(cpu).due);
         let predicted = match due {
             _ if self.policy.mce.is_none() => Err(Why::NoRow),
-            Due::MachineCheck => by(Rule::MceDelivered, Effect::Trap { vector: mce::VECTOR, error: 0 }),
+            Due::MachineCheck { cpl } => machine_check(cpl),
             Due::TripleFault => by(Rule::MceTripleFault, Effect::Nothing),
             Due::Nothing => by(Rule::NoMachineCheck, Effect::Nothing),
             Due::Either => Err(Why::MceState),
@@ -210,10 +212,7 @@ impl<'p> Replay<'p> {
             Due::TripleFault => {
                 decide(Action::TripleFault, happened, by(Rule::MceTripleFault, Effect::Happened));
             }
-            Due::MachineCheck => {
-                let expected = Effect::Trap { vector: mce::VECTOR, error: 0 };
-                decide(Action::MachineCheck { cpu }, Effect::Nothing, by(Rule::MceDelivered, expected));
-            }
+            Due::MachineCheck { cpl } => decide(Action::MachineCheck { cpu }, Effect::Nothing, machine_check(cpl)),
             Due::Either => decide(Action::TripleFault, happened, Err(Why::MceState)),
         }
     }
@@ -232,4 +231,10 @@ impl<'p> Replay<'p> {
             decide(Action::StrayExit(exit), Effect::Happened, predicted);
         }
     }
+}
+
+/// An injected #MC upon code at `cpl`.
+fn machine_check<'p>(cpl: Option<u8>) -> Result<Prediction<'p>, Why> {
+    let expected = Effect::Trap(Trap { vector: mce::VECTOR, error: 0, cpl: cpl.ok_or(Why::Cpl)? });
+    Ok(Prediction { expected, row: "#MC", rule: Rule::MceDelivered, source: mce::INJECT_SOURCE })
 }

@@ -13,8 +13,11 @@ pub enum Due {
     /// Nothing.
     #[default]
     Nothing,
-    /// Raise #MC.
-    MachineCheck,
+    /// Raise #MC upon code of this privilege level, if that is known.
+    MachineCheck {
+        /// 0 or 3.
+        cpl: Option<u8>,
+    },
     /// Shut the VM down.
     TripleFault,
     /// One of them; it is not known which.
@@ -53,6 +56,8 @@ pub struct State {
     pub cpuid: BTreeMap<(u32, u32), [u32; 4]>,
     /// Memslots that steps made.
     pub slots: Slots,
+    /// The vCPU that rings the doorbell next, and its privilege level.
+    pub rung: Option<(u8, u8)>,
     /// MMIO exits that belong to no access yet.
     pub exits: VecDeque<Exit>,
 }

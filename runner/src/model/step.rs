@@ -135,8 +135,10 @@ impl<'p> Replay<'p> {
                 }
             }
             Step::InjectMce { cpu, event } => {
+                // It is queued, and delivered before the next instruction after the doorbell's.
+                let cpl = self.state.rung.filter(|&(by, _)| by == cpu).map(|(_, cpl)| cpl);
                 if let Some(rules) = &self.policy.mce {
-                    Mce::new(rules, self.state.cpu(cpu)).inject(event);
+                    Mce::new(rules, self.state.cpu(cpu)).inject(event, cpl);
                 }
             }
             Step::SetSlot { slot, flags, gpa, pages, .. } => {

@@ -61,21 +61,48 @@ fn with_banks<'a>(cr4: u64, events: &[Event<'a>]) -> Vec<String> {
     surprises(&facts(&[]), &[&before, events, &[Event::End]].concat())
 }
 
+/// #MC upon code at `cpl`.
+fn taken(cpl: u8) -> Record {
+    Record::Trap { cpu: 0, trap: Trap { vector: 18, error: 0, cpl } }
+}
+
+/// vCPU 0 rings the doorbell at CPL 0.
+const RING: Record = Record::Ring { cpu: 0, cpl: 0 };
 /// The handler's WRMSR that clears MCG_STATUS.MCIP.
 const HANDLED: Event<'_> = Event::Write { at: Place::msr(0x17a), value: 0, outcome: Outcome::ACCEPTED };
 
 #[test]
 fn a_machine_check_is_missed_before_the_next_too() {
     let fatal = fatal();
-    let (inject, taken) = (Event::Host(&fatal), Record::Trap { cpu: 0, trap: Trap { vector: 18, error: 0, cpl: 0 } });
-    let taken = Event::Guest(&taken);
-    assert_eq!(with_banks(0x660, &[inject, taken, HANDLED, inject, taken]), [""; 0]);
-    let missed = "vCPU 0: machine check: none, not #MC";
-    assert_eq!(with_banks(0x660, &[inject, HANDLED, inject, HANDLED, inject, taken]), [missed; 2]);
+    let (inject, taken) = (Event::Host(&fatal), taken(0));
+    let (ring, taken) = (Event::Guest(&RING), Event::Guest(&taken));
+    assert_eq!(with_banks(0x660, &[ring, inject, taken, HANDLED, ring, inject, taken]), [""; 0]);
+    let missed = "vCPU 0: machine check: none, not #MC at CPL 0";
+    let log = [ring, inject, HANDLED, ring, inject, HANDLED, ring, inject, taken];
+    assert_eq!(with_banks(0x660, &log), [missed; 2]);
     let start = step(Step::StartCpu { cpu: 0, entry: 0, stack: 0, argument: 0 }, Status::Done);
-    assert_eq!(with_banks(0x660, &[inject, Event::Host(&start)]), [missed]);
+    assert_eq!(with_banks(0x660, &[ring, inject, Event::Host(&start)]), [missed]);
     // CR4.MCE is clear: each shuts down.
     assert_eq!(with_banks(0x620, &[inject, inject]), ["triple fault: none, not happened"; 2]);
+}
+
+#[test]
+fn a_machine_check_comes_upon_the_code_that_rang_the_doorbell() {
+    let fatal = fatal();
+    let judged = |rings: &[Record], cpl| {
+        let (inject, taken) = (Event::Host(&fatal), taken(cpl));
+        let rings: Vec<_> = rings.iter().map(Event::Guest).collect();
+        with_banks(0x660, &[&rings[..], &[inject, Event::Guest(&taken)]].concat())
+    };
+    for (cpl, other) in [(0, 3), (3, 0)] {
+        let ring = Record::Ring { cpu: 0, cpl };
+        assert_eq!(judged(&[ring.clone()], cpl), [""; 0]);
+        let wrong = format!("vCPU 0: machine check: #MC at CPL {other}, not #MC at CPL {cpl}");
+        assert_eq!(judged(&[ring], other), [wrong]);
+    }
+    let untold = "vCPU 0: machine check: #MC at CPL 3, not ? the guest did not say at which CPL it rang the doorbell";
+    assert_eq!(judged(&[], 3), [untold]);
+    assert_eq!(judged(&[Record::Ring { cpu: 1, cpl: 3 }], 3), [untold]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::names::{Bits, Errno, Exception, Hex, Msr};
 use super::point::{Action, Effect, Exit, Rule, Why};
 use std::fmt;
 use wire::outcome::After;
+use wire::record::Trap;
 use wire::register::{Place, Register};
 use wire::step::{SlotApi, Status, Step};
 
@@ -141,7 +142,9 @@ impl fmt::Display for EffectOf {
                 }
                 f.write_str(&parts.join(", "))
             }
-            Effect::Trap { vector, error } => Exception(vector, Some(error)).fmt(f),
+            Effect::Trap(Trap { vector, error, cpl }) => {
+                write!(f, "{} at CPL {cpl}", Exception(vector, Some(error)))
+            }
             Effect::Nothing => f.write_str("none"),
             Effect::Happened => f.write_str("happened"),
         }
@@ -201,6 +204,7 @@ impl fmt::Display for Why {
             Why::Unknown => "the value before is not known",
             Why::Cpuid => "the guest did not report the CPUID leaf that announces it",
             Why::MceState => "whether CR4.MCE or MCG_STATUS.MCIP was set is not known",
+            Why::Cpl => "the guest did not say at which CPL it rang the doorbell",
             Why::MceCaps => "the MCE capabilities that KVM supports are not known",
             Why::IgnoreMsrs => "kvm.ignore_msrs is on or not known, and may swallow it",
             Why::Vmm => "the VMM would not do the step",

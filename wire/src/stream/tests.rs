@@ -32,6 +32,7 @@ fn emit(writer: &mut Writer<Memory<'_>>, record: &Record) {
         }
         Record::Exec { insn, cpl, fault } => writer.exec(*insn, *cpl, *fault),
         Record::Access(access) => writer.access(*access),
+        Record::Ring { cpu, cpl } => writer.ring(*cpu, *cpl),
         Record::Trap { cpu, trap } => writer.trap(*cpu, *trap),
         Record::Dead { cpu, trap, rip, cr2 } => writer.dead(*cpu, *trap, *rip, *cr2),
         Record::Cpuid(leaf) => writer.cpuid(*leaf),
@@ -127,6 +128,7 @@ fn record() -> impl Strategy<Value = Record> {
                 Record::Access(Access { write, width: 1 << log2, cpl, gpa, value, fault })
             }
         ),
+        (any::<u8>(), cpl()).prop_map(|(cpu, cpl)| Record::Ring { cpu, cpl }),
         (any::<u8>(), trap()).prop_map(|(cpu, trap)| Record::Trap { cpu, trap }),
         (any::<u8>(), trap(), any::<u64>(), any::<u64>()).prop_map(|(cpu, trap, rip, cr2)| Record::Dead {
             cpu,

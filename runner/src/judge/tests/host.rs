@@ -282,6 +282,7 @@ fn an_uncorrected_error_raises_a_machine_check() {
     passes(|out, log| {
         set_up(log);
         out.write(CR4, MCE, Outcome::ACCEPTED);
+        out.ring(0, 3);
         log.step(inject(FATAL, 5), Status::Done);
         machine_check(out);
         let mut bank = out.reads(MC1_STATUS);
@@ -292,9 +293,10 @@ fn an_uncorrected_error_raises_a_machine_check() {
     let none = verdict(|out, log| {
         set_up(log);
         out.write(CR4, MCE, Outcome::ACCEPTED);
+        out.ring(0, 3);
         log.step(inject(FATAL, 5), Status::Done);
     });
-    assert_eq!(none.reason, "vCPU 0: machine check: none, where #MC is predicted");
+    assert_eq!(none.reason, "vCPU 0: machine check: none, where #MC at CPL 3 is predicted");
 }
 
 #[test]
@@ -309,7 +311,7 @@ fn an_error_that_needs_no_action_only_fills_its_bank() {
         out.reads(MC1_STATUS).push(Ok(FATAL & !(1 << 57)));
         log.step(inject(1, 0), EINVAL);
     });
-    fails("vCPU 0: machine check: #MC, where none is predicted", |out, log| {
+    fails("vCPU 0: machine check: #MC at CPL 3, where none is predicted", |out, log| {
         set_up(log);
         log.step(inject(CORRECTED, 0), Status::Done);
         machine_check(out);
@@ -331,6 +333,7 @@ fn a_machine_check_that_cannot_be_taken_shuts_down() {
             set_up(log);
             out.write(CR4, cr4, Outcome::ACCEPTED);
             if twice {
+                out.ring(0, 3);
                 log.step(inject(FATAL, 5), Status::Done);
                 machine_check(out);
             }

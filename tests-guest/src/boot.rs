@@ -6,8 +6,9 @@ use crate::{console, heap, registry};
 use core::arch::global_asm;
 use core::ptr::NonNull;
 use volatile::VolatilePtr;
+use wire::layout::START_CR4;
 
-global_asm!(include_str!("asm/entry.s"), AREA_SIZE = const AREA_SIZE);
+global_asm!(include_str!("asm/entry.s"), AREA_SIZE = const AREA_SIZE, START_CR4 = const START_CR4);
 global_asm!(include_str!("asm/mem.s"));
 
 /// `hvm_start_info.magic`, xen/include/public/arch-x86/hvm/start_info.h.

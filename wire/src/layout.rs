@@ -25,6 +25,8 @@ pub const WINDOW_SIZE: u64 = 0x20_0000;
 
 /// CR0 of a vCPU that the embedded VMM starts in 64-bit mode: PG, WP, NE, ET, MP, PE.
 pub const START_CR0: u64 = 0x8001_0033;
+/// CR4 of a vCPU that enters 64-bit mode: PAE, OSFXSR, OSXMMEXCPT.
+pub const START_CR4: u64 = 0x620;
 
 /// The variable-range pairs that KVM has (`arch/x86/include/asm/kvm_host.h`, `KVM_NR_VAR_MTRR`).
 pub const VARIABLE_MTRRS: u32 = 8;
@@ -39,8 +41,6 @@ pub const MTRR_PHYSBASE0: u32 = 0x200;
 /// IA32_PAT.
 pub const PAT: u32 = 0x277;
 
-/// CR0.ET, always one.
-pub const CR0_ET: u64 = 1 << 4;
 /// CR0.NW, not write-through.
 pub const CR0_NW: u64 = 1 << 29;
 /// CR0.CD, cache disable.

@@ -4,8 +4,7 @@ use super::memslot::Slots;
 use super::point::Exit;
 use std::collections::{BTreeMap, VecDeque};
 
-/// CR4 of a vCPU that the embedded VMM or a guest's trampoline brings into 64-bit mode: PAE, OSFXSR, OSXMMEXCPT.
-pub const START_CR4: u64 = 0x620;
+pub use wire::layout::START_CR4;
 
 /// What an injected machine check has yet to do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -32,7 +32,7 @@ start_pvh:                          # EBX: hvm_start_info; paging off
     mov eax, offset boot_pml4
     mov cr3, eax
     mov eax, cr4
-    or eax, 0x620                   # PAE, OSFXSR, OSXMMEXCPT
+    or eax, {START_CR4}
     mov cr4, eax
     mov ecx, 0xc0000080             # EFER: SCE, LME, NXE
     rdmsr

@@ -11,7 +11,7 @@ use linux_loader::loader::elf::Elf;
 use linux_loader::loader::elf::start_info::{hvm_memmap_table_entry, hvm_start_info};
 use std::io::Cursor;
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap};
-use wire::layout::START_CR0;
+use wire::layout::{START_CR0, START_CR4};
 
 /// RAM of a VM, in bytes.
 pub const RAM: usize = 8 << 20;
@@ -24,8 +24,6 @@ pub const START_INFO: u64 = 0x7000;
 const COMMAND_LINE: u64 = 0x7100;
 const MEMORY_MAP: u64 = 0x7e00;
 
-/// PAE, OSFXSR, OSXMMEXCPT.
-const CR4: u64 = 0x620;
 /// SCE, LME, LMA, NXE.
 const EFER: u64 = 0xd01;
 /// `XEN_HVM_START_MAGIC_VALUE`.
@@ -89,7 +87,7 @@ pub fn enter(vcpu: &VcpuFd, entry: u64, stack: u64, argument: u64) -> Result<(),
     }
     sregs.cr0 = START_CR0;
     sregs.cr3 = PML4;
-    sregs.cr4 = CR4;
+    sregs.cr4 = START_CR4;
     sregs.efer = EFER;
     // No GDT: the hidden parts of the segment registers hold until the guest loads one of its own.
     vcpu.set_sregs(&sregs)?;

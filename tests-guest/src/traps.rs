@@ -3,7 +3,7 @@
 use crate::area::{AREA_SIZE, Area, Death};
 use crate::report;
 use core::arch::{asm, global_asm};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{Ordering, compiler_fence};
 use wire::layout::IMAGE;
 use wire::outcome::Fault;
 use wire::record::Trap;
@@ -69,12 +69,18 @@ impl Came {
 
 /// Does `work`, in which a trap with one of the vectors set in `vectors` is recorded and returned from, at any CPL.
 /// Gives the first one that came.
+///
+/// The handler runs on this vCPU, between two of its instructions, so only the compiler could show it another order than the
+/// program's. Plain stores and compiler fences do; a locked instruction would lock the bus where memory is not WB.
 pub fn awaiting<R>(vectors: u32, work: impl FnOnce() -> R) -> (R, Option<Trap>) {
     let area = Area::current();
     area.has_caught.store(false, Ordering::Relaxed);
-    area.awaited.store(vectors, Ordering::SeqCst);
+    area.awaited.store(vectors, Ordering::Relaxed);
+    compiler_fence(Ordering::SeqCst);
     let result = work();
-    area.awaited.store(0, Ordering::SeqCst);
+    compiler_fence(Ordering::SeqCst);
+    area.awaited.store(0, Ordering::Relaxed);
+    compiler_fence(Ordering::SeqCst);
     let caught = area.has_caught.load(Ordering::Relaxed);
     // SAFETY: own area, and no handler writes to it any more.
     (result, caught.then(|| unsafe { area.caught.get().read() }))
@@ -97,13 +103,14 @@ struct Frame {
 extern "C" fn trap_unfixed(frame: &Frame) {
     let area = Area::current();
     let trap = Trap { vector: frame.vector as u8, error: frame.error as u32, cpl: frame.cs as u8 & 3 };
-    if area.awaited.load(Ordering::SeqCst) >> trap.vector & 1 == 0 {
+    if area.awaited.load(Ordering::Relaxed) >> trap.vector & 1 == 0 {
         let cr2: u64;
         // SAFETY: reads CR2.
         unsafe { asm!("mov {}, cr2", out(reg) cr2, options(nomem, nostack, preserves_flags)) };
         report::die(area, Death { trap, rip: frame.rip, cr2 });
     }
-    if !area.has_caught.swap(true, Ordering::Relaxed) {
+    if !area.has_caught.load(Ordering::Relaxed) {
+        area.has_caught.store(true, Ordering::Relaxed);
         // SAFETY: own area; `awaiting` reads it only when no trap is awaited any more.
         unsafe { area.caught.get().write(trap) };
     }

@@ -24,7 +24,7 @@ pub(crate) fn init(cpu: u8) {
     register(SVR).write(SVR_ENABLED);
     command(cpu, INIT);
     let start = cpu::cycles();
-    while cpu::cycles() - start < 200_000 {
+    while cpu::since(start) < 200_000 {
         core::hint::spin_loop();
     }
 }

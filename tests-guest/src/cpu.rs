@@ -37,18 +37,26 @@ pub fn set_mce(on: bool) -> u64 {
     value
 }
 
-/// Whether `done` came true within about a second, by the time-stamp counter. It only has to be long: a healthy vCPU takes
-/// microseconds, and a VM's watchdog takes longer.
+/// Whether `done` came true within 4 * 10^9 cycles of the time-stamp counter, one to four seconds on most CPUs.
+///
+/// It only has to be long: a vCPU that runs natively takes microseconds. An emulator may be a thousand times slower while the
+/// counter follows the wall clock, and the VMM may end the VM before this gives up.
 pub fn wait_until(done: impl Fn() -> bool) -> bool {
     const CYCLES: u64 = 4_000_000_000;
     let start = cycles();
     while !done() {
-        if cycles() - start > CYCLES {
+        if since(start) > CYCLES {
             return false;
         }
         core::hint::spin_loop();
     }
     true
+}
+
+/// Cycles since the time-stamp counter stood at `start`; 0 where it stepped back, as it may when a vCPU moves to another CPU
+/// whose counter is behind.
+pub fn since(start: u64) -> u64 {
+    cycles().saturating_sub(start)
 }
 
 /// The time-stamp counter.

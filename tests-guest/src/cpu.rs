@@ -1,5 +1,6 @@
 //! CPUID, the time-stamp counter, and how vCPUs wait.
 
+use crate::report::Out;
 use core::arch::asm;
 use raw_cpuid::native_cpuid::cpuid_count;
 use wire::record::CpuidLeaf;
@@ -8,6 +9,12 @@ use wire::record::CpuidLeaf;
 pub fn leaf(leaf: u32, subleaf: u32) -> CpuidLeaf {
     let result = cpuid_count(leaf, subleaf);
     CpuidLeaf { leaf, subleaf, registers: [result.eax, result.ebx, result.ecx, result.edx] }
+}
+
+/// Reports what the guest is told about MTRRs and about the width of physical addresses, on which reserved bits depend.
+pub fn report_mtrrs_and_width(out: &mut Out) {
+    out.cpuid(leaf(1, 0));
+    out.cpuid(leaf(0x8000_0008, 0));
 }
 
 /// CR3: the physical address of the page tables.

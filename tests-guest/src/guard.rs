@@ -4,11 +4,18 @@ use crate::{cr0, msr};
 use wire::layout::{FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, VARIABLE_MTRRS};
 
 /// All MTRRs that can be written but IA32_MTRR_DEF_TYPE, by MSR index.
-pub fn range_mtrrs() -> impl Iterator<Item = u32> {
-    FIXED_MTRRS.into_iter().chain(MTRR_PHYSBASE0..MTRR_PHYSBASE0 + 2 * VARIABLE_MTRRS)
-}
+pub const RANGE_MTRRS: [u32; FIXED_MTRRS.len() + 2 * VARIABLE_MTRRS as usize] = {
+    let mut all = [0; _];
+    let mut n = 0;
+    while n < all.len() {
+        all[n] = if n < FIXED_MTRRS.len() { FIXED_MTRRS[n] } else { MTRR_PHYSBASE0 + (n - FIXED_MTRRS.len()) as u32 };
+        n += 1;
+    }
+    all
+};
 
-const COUNT: usize = FIXED_MTRRS.len() + 2 * VARIABLE_MTRRS as usize + 2;
+/// How many [`registers`] there are.
+pub const COUNT: usize = RANGE_MTRRS.len() + 2;
 
 /// What the registers of the vCPU held when the guard was made. A register that cannot be read is left alone.
 #[derive(Debug)]
@@ -17,9 +24,9 @@ pub struct Guard {
     msrs: [Option<u64>; COUNT],
 }
 
-/// IA32_MTRR_DEF_TYPE last, since it enables the others.
-fn registers() -> impl Iterator<Item = u32> {
-    range_mtrrs().chain([PAT, MTRR_DEF_TYPE])
+/// All MTRRs that can be written, and the PAT. IA32_MTRR_DEF_TYPE last, since it enables the others.
+pub fn registers() -> impl Iterator<Item = u32> {
+    RANGE_MTRRS.into_iter().chain([PAT, MTRR_DEF_TYPE])
 }
 
 impl Guard {

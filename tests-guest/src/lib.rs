@@ -31,3 +31,4 @@ pub mod smp;
 pub mod sweep;
 pub mod traps;
 pub mod user;
+pub mod values;

@@ -4,10 +4,11 @@
 #![no_main]
 
 use guest::doorbell::ring;
-use guest::guard::{Guard, range_mtrrs};
+use guest::guard::{self, Guard, RANGE_MTRRS, registers};
 use guest::host::Path;
 use guest::report::Out;
 use guest::smp::Cpu;
+use guest::values::{ENABLED, FIXED_TYPES, PAT_TYPES, VALID, own};
 use guest::{cpu, cr0, msr, sweep};
 use wire::layout::{
     CR0_CD, CR0_NW, FIXED_MTRRS, MTRR_CAP, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, START_CR0, VARIABLE_MTRRS,
@@ -27,22 +28,16 @@ const ONE_REG: Needs = Needs::STEPS.and(Needs::ONE_REG);
 
 /// Bytes that tell validity checks apart: all types and not-types below 9, single bits, and a few more.
 const BYTES: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 0xf, 0x10, 0x20, 0x40, 0x46, 0x80, 0xff];
-/// A valid type other than UC in nearly every byte, so that a byte that moves or is lost shows.
-const DISTINCT: u64 = 0x0106_0504_0106_0504;
-/// A PAT of eight distinct neighbours.
-const DISTINCT_PAT: u64 = 0x0406_0706_0504_0100;
-/// IA32_MTRR_DEF_TYPE.E and FE with type WB.
-const ENABLED: u64 = 0xc06;
-/// Bit 11 of a mask, V: the pair is in use.
-const VALID: u64 = 1 << 11;
 
 /// `base` with each of [`BYTES`] in byte `byte`.
 fn in_byte(base: u64, byte: u8) -> impl Iterator<Item = u64> {
     BYTES.into_iter().map(move |value| base & !(0xff << (8 * byte)) | u64::from(value) << (8 * byte))
 }
 
+// Where the subject is entry 0 of the PAT, the guest's own code, stack and page walks have the type under test on a KVM that
+// honours the PAT. Entry 0 is WB in all else.
 guest::test!("pat-types", "The VMM sets all 256 values in one byte of the PAT.", Needs::STEPS, points = 512, |_| {
-    Path::Msrs.sweep(0, PAT, Series::byte(DISTINCT_PAT, 0), 256);
+    Path::Msrs.sweep(0, PAT, Series::byte(PAT_TYPES, 0), 256);
 });
 guest::test!(
     "pat-bytes",
@@ -59,7 +54,7 @@ guest::test!("one-reg-pat", "The same through KVM_SET_ONE_REG.", ONE_REG, points
 ));
 
 fn pat_bytes(out: &mut Out, path: Path) {
-    (0..8).for_each(|byte| path.agree(out, PAT, in_byte(DISTINCT_PAT, byte)));
+    (0..8).for_each(|byte| path.agree(out, PAT, in_byte(PAT_TYPES, byte)));
 }
 
 guest::test!(
@@ -103,11 +98,11 @@ guest::test!("one-reg-fixed", "The same through KVM_SET_ONE_REG.", ONE_REG, poin
 
 fn fixed(out: &mut Out, path: Path) {
     for index in FIXED_MTRRS {
-        for value in (0..8).flat_map(|byte| in_byte(DISTINCT, byte)) {
+        for value in (0..8).flat_map(|byte| in_byte(FIXED_TYPES, byte)) {
             path.set(0, index, value);
             path.get(0, index);
         }
-        path.agree(out, index, [DISTINCT, DISTINCT.swap_bytes()].into_iter());
+        path.agree(out, index, [FIXED_TYPES, FIXED_TYPES.swap_bytes()].into_iter());
     }
 }
 
@@ -120,7 +115,7 @@ guest::test!("one-reg-base", "The same through KVM_SET_ONE_REG.", ONE_REG, point
 ));
 
 fn base(out: &mut Out, path: Path) {
-    physical_width(out);
+    cpu::report_mtrrs_and_width(out);
     for index in (0..VARIABLE_MTRRS).map(|pair| MTRR_PHYSBASE0 + 2 * pair) {
         in_byte(0x8000_0000, 0).for_each(|value| {
             path.set(0, index, value);
@@ -146,7 +141,7 @@ guest::test!("one-reg-mask", "The same through KVM_SET_ONE_REG.", ONE_REG, point
 ));
 
 fn mask(out: &mut Out, path: Path) {
-    physical_width(out);
+    cpu::report_mtrrs_and_width(out);
     for index in (0..VARIABLE_MTRRS).map(|pair| MTRR_PHYSBASE0 + 2 * pair + 1) {
         for base in [0, 0xf000_0000 | VALID] {
             path.sweep(0, index, Series::Flip { base, first: 0 }, 64);
@@ -172,15 +167,15 @@ guest::test!(
             sweep::msr_once(out, index, value);
             Path::Msrs.get(0, index);
         };
-        for value in [DISTINCT_PAT, 0x0406_0706_0504_0102, DISTINCT_PAT.swap_bytes()] {
+        for value in [PAT_TYPES, PAT_TYPES | 2 << 32, PAT_TYPES.swap_bytes()] {
             write(PAT, value);
         }
         for value in [ENABLED, 0xc02, 0x801, 0x1c06, 6] {
             write(MTRR_DEF_TYPE, value);
         }
         for index in FIXED_MTRRS {
-            write(index, DISTINCT.rotate_left(8 * (index & 3)));
-            write(index, DISTINCT | 7);
+            write(index, FIXED_TYPES.rotate_left(8 * (index & 3)));
+            write(index, FIXED_TYPES | 7);
         }
         for pair in 0..VARIABLE_MTRRS {
             let index = MTRR_PHYSBASE0 + 2 * pair;
@@ -222,10 +217,10 @@ guest::test!(
     points = 61,
     |out| {
         let _guard = Guard::new();
-        for (n, index) in range_mtrrs().enumerate() {
-            sweep::msr_once(out, index, plausible(index, n as u64));
+        for index in RANGE_MTRRS {
+            sweep::msr_once(out, index, own(index, 0));
         }
-        sweep::msr_once(out, PAT, DISTINCT_PAT);
+        sweep::msr_once(out, PAT, PAT_TYPES);
         sweep::msr_once(out, MTRR_DEF_TYPE, ENABLED);
         sweep::cr0_once(out, cr0::read() | CR0_CD);
         ring(Step::CopyState { from: 0, to: OTHER });
@@ -241,14 +236,14 @@ guest::test!(
     points = 60,
     |out| {
         let _guard = Guard::new();
-        for (n, index) in range_mtrrs().enumerate() {
-            sweep::msr_once(out, index, plausible(index, n as u64 + 1));
+        for index in RANGE_MTRRS {
+            sweep::msr_once(out, index, own(index, 1));
         }
-        sweep::msr_once(out, PAT, DISTINCT_PAT.swap_bytes());
+        sweep::msr_once(out, PAT, PAT_TYPES.swap_bytes());
         sweep::msr_once(out, MTRR_DEF_TYPE, ENABLED);
         ring(Step::CopyState { from: 0, to: OTHER });
         let other = Cpu::start(out, OTHER, Start::Direct);
-        let mut found: [ReadOutcome; 40] = [Ok(0); 40];
+        let mut found: [ReadOutcome; guard::COUNT] = [Ok(0); _];
         other.run(|| found.iter_mut().zip(registers()).for_each(|(slot, index)| *slot = msr::try_rdmsr(index)));
         for (outcome, index) in found.into_iter().zip(registers()) {
             out.reads(Place { cpu: OTHER, register: Register::Msr(index) }).push(outcome);
@@ -289,22 +284,3 @@ guest::test!(
         masks().for_each(|(_, index)| Path::Msrs.get(OTHER, index));
     }
 );
-
-/// All MTRRs that can be written, and the PAT.
-fn registers() -> impl Iterator<Item = u32> {
-    range_mtrrs().chain([PAT, MTRR_DEF_TYPE])
-}
-
-/// A valid value for a range MTRR, another one for each `n`.
-fn plausible(index: u32, n: u64) -> u64 {
-    match index - MTRR_PHYSBASE0 {
-        pair if pair >= 2 * VARIABLE_MTRRS => DISTINCT.rotate_left(8 * (n as u32 % 8)),
-        pair if pair % 2 == 0 => (n + 1) << 24 | [0, 1, 4, 5, 6][n as usize / 2 % 5],
-        _ => 0xf_ff00_0000 & !(1 << (24 + n % 8)) | VALID,
-    }
-}
-
-/// What the guest is told about its CPU's physical-address width, on which reserved bits depend.
-fn physical_width(out: &mut Out) {
-    out.cpuid(cpu::leaf(0x8000_0008, 0));
-}

@@ -4,8 +4,9 @@
 #![no_main]
 
 use core::ops::RangeInclusive;
-use guest::guard::{Guard, range_mtrrs};
+use guest::guard::{Guard, RANGE_MTRRS};
 use guest::report::Out;
+use guest::values::{ENABLED, FIXED_TYPES, VALID, own};
 use guest::{cpu, msr, sweep};
 use wire::layout::{FIXED_MTRRS, MTRR_CAP, MTRR_DEF_TYPE, MTRR_PHYSBASE0, VARIABLE_MTRRS};
 use wire::needs::Needs;
@@ -17,13 +18,6 @@ guest::family!();
 /// MSRs around the MTRRs that are none. 0x280 to 0x29f are IA32_MCi_CTL2, 0x277 is the PAT.
 const NEIGHBOURS: [RangeInclusive<u32>; 6] =
     [0x210..=0x24f, 0x251..=0x257, 0x25a..=0x267, 0x270..=0x276, 0x278..=0x27f, 0x2a0..=0x2fe];
-
-/// A valid type other than 0 in each byte, so that a byte that moves or is lost shows.
-const DISTINCT: u64 = 0x0106_0504_0106_0504;
-/// IA32_MTRR_DEF_TYPE.E and FE with type WB.
-const ENABLED: u64 = 0xc06;
-/// Bit 11 of a mask, V: the pair is in use.
-const VALID: u64 = 1 << 11;
 
 guest::test!("read", "Reads MTRRcap, all MTRRs and all neighbours.", Needs::NONE, points = 224, |out| {
     read(out, MTRR_CAP..=MTRR_CAP);
@@ -62,7 +56,7 @@ guest::test!(
     |out| {
         let _guard = Guard::new();
         for index in FIXED_MTRRS {
-            (0..8).for_each(|byte| sweep::msr(out, index, Series::byte(DISTINCT, byte), 256));
+            (0..8).for_each(|byte| sweep::msr(out, index, Series::byte(FIXED_TYPES, byte), 256));
         }
     }
 );
@@ -85,7 +79,7 @@ guest::test!(
 
 guest::test!("base", "Writes all 256 types and flips each bit of each PHYSBASE.", Needs::NONE, points = 2562, |out| {
     let _guard = Guard::new();
-    physical_width(out);
+    cpu::report_mtrrs_and_width(out);
     for pair in 0..VARIABLE_MTRRS {
         let index = MTRR_PHYSBASE0 + 2 * pair;
         sweep::msr(out, index, Series::byte(0x8000_0000, 0), 256);
@@ -95,7 +89,7 @@ guest::test!("base", "Writes all 256 types and flips each bit of each PHYSBASE."
 
 guest::test!("mask", "Flips each bit of each PHYSMASK with V clear and set.", Needs::NONE, points = 1538, |out| {
     let _guard = Guard::new();
-    physical_width(out);
+    cpu::report_mtrrs_and_width(out);
     for pair in 0..VARIABLE_MTRRS {
         let index = MTRR_PHYSBASE0 + 2 * pair + 1;
         for base in [0, VALID, 0xf000_0000 | VALID] {
@@ -111,7 +105,7 @@ guest::test!(
     points = 618,
     |out| {
         let _guard = Guard::new();
-        physical_width(out);
+        cpu::report_mtrrs_and_width(out);
         for valid in [0, VALID] {
             for top in 12..64 {
                 sweep::msr_once(out, MTRR_PHYSBASE0 + 1, (u64::MAX >> (63 - top)) & !0xfff | valid);
@@ -130,14 +124,13 @@ guest::test!(
     points = 112,
     |out| {
         let _guard = Guard::new();
-        for upwards in [true, false] {
-            for n in 0..range_mtrrs().count() {
-                let nth = if upwards { n } else { range_mtrrs().count() - 1 - n };
-                if let Some(index) = range_mtrrs().nth(nth) {
-                    sweep::msr_once(out, index, distinct(index, upwards));
-                }
+        let mut order = RANGE_MTRRS;
+        for (round, def_type) in [ENABLED, 0x801].into_iter().enumerate() {
+            for index in order {
+                sweep::msr_once(out, index, own(index, round as u64));
             }
-            sweep::msr_once(out, MTRR_DEF_TYPE, if upwards { 0xc06 } else { 0x801 });
+            order.reverse();
+            sweep::msr_once(out, MTRR_DEF_TYPE, def_type);
             read(out, MTRR_PHYSBASE0..=MTRR_PHYSBASE0 + 2 * VARIABLE_MTRRS - 1);
             FIXED_MTRRS.into_iter().for_each(|index| read(out, index..=index));
             read(out, MTRR_DEF_TYPE..=MTRR_DEF_TYPE);
@@ -145,27 +138,9 @@ guest::test!(
     }
 );
 
-/// A valid value that no other MTRR gets.
-fn distinct(index: u32, upwards: bool) -> u64 {
-    const TYPES: [u64; 5] = [0, 1, 4, 5, 6];
-    let n = u64::from(index - MTRR_PHYSBASE0) + if upwards { 0 } else { 3 };
-    if index >= MTRR_PHYSBASE0 + 2 * VARIABLE_MTRRS {
-        // Rotate the types through the bytes by the register's number.
-        return (0..8).fold(0, |value, byte| value << 8 | TYPES[((n >> byte & 7) % 5) as usize]);
-    }
-    let range = (n + 1) << 24;
-    if index.is_multiple_of(2) { range | TYPES[(n / 2 % 5) as usize] } else { 0xf_ff00_0000 & !range | VALID }
-}
-
 /// The values 0 to 7.
 const fn small() -> Series {
     Series::Field { base: 0, lsb: 0, width: 3, first: 0 }
-}
-
-/// What the guest is told about its CPU's physical-address width, on which reserved bits depend.
-fn physical_width(out: &mut Out) {
-    out.cpuid(cpu::leaf(1, 0));
-    out.cpuid(cpu::leaf(0x8000_0008, 0));
 }
 
 fn read(out: &mut Out, range: RangeInclusive<u32>) {

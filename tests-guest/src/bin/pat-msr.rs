@@ -6,6 +6,7 @@
 use guest::guard::Guard;
 use guest::report::Out;
 use guest::smp::Cpu;
+use guest::values::{PAT_TYPES, WB, all_differ};
 use guest::{msr, sweep};
 use wire::layout::PAT;
 use wire::needs::Needs;
@@ -14,8 +15,19 @@ use wire::register::{Place, Register};
 
 guest::family!();
 
-/// The eight entries, each with another type where there are enough: UC, WC, WT, WP, WB, UC-, WB, WT.
-const DISTINCT: u64 = 0x0406_0706_0504_0100;
+/// Eight rotations of [`PAT_TYPES`] and their mirror images, but with WB in entry 0, by which all is mapped that the guest
+/// itself uses. Only `bytes` and `flip` put other types there, because entry 0 is one of their subjects.
+const PERMUTED: [u64; 16] = {
+    let mut values = [0; _];
+    let mut n = 0;
+    while n < values.len() {
+        let types = if n % 2 == 0 { PAT_TYPES } else { PAT_TYPES.swap_bytes() };
+        values[n] = types.rotate_left(8 * (n as u32 / 2)) & !0xff | WB;
+        n += 1;
+    }
+    values
+};
+const _: () = assert!(all_differ(&PERMUTED), "two permutations of the PAT are the same");
 
 guest::test!("reset", "Reads the PAT as found.", Needs::NONE, points = 1, |out| {
     out.reads(Place::msr(PAT)).push(msr::try_rdmsr(PAT));
@@ -23,12 +35,12 @@ guest::test!("reset", "Reads the PAT as found.", Needs::NONE, points = 1, |out| 
 
 guest::test!("bytes", "Writes all 256 values to each byte.", Needs::NONE, points = 2048, |out| {
     let _guard = Guard::new();
-    (0..8).for_each(|byte| sweep::msr(out, PAT, Series::byte(DISTINCT, byte), 256));
+    (0..8).for_each(|byte| sweep::msr(out, PAT, Series::byte(PAT_TYPES, byte), 256));
 });
 
 guest::test!("flip", "Flips each bit of the value found.", Needs::NONE, points = 64, |out| {
     let _guard = Guard::new();
-    let base = msr::try_rdmsr(PAT).unwrap_or(DISTINCT);
+    let base = msr::try_rdmsr(PAT).unwrap_or(PAT_TYPES);
     sweep::msr(out, PAT, Series::Flip { base, first: 0 }, 64);
 });
 
@@ -39,10 +51,8 @@ guest::test!(
     points = 16,
     |out| {
         let _guard = Guard::new();
-        for turn in 0..8 {
-            for value in [DISTINCT.rotate_left(8 * turn), DISTINCT.swap_bytes().rotate_left(8 * turn)] {
-                sweep::msr_once(out, PAT, value);
-            }
+        for value in PERMUTED {
+            sweep::msr_once(out, PAT, value);
         }
     }
 );
@@ -59,7 +69,7 @@ fn init(out: &mut Out) {
     let cpu = Cpu::start(out, 1, Start::Sipi);
     let place = Place { cpu: 1, register: Register::Msr(PAT) };
     out.reads(place).push(cpu.run(|| msr::try_rdmsr(PAT)));
-    out.write(place, DISTINCT, cpu.run(|| sweep::write_msr(PAT, DISTINCT)));
+    out.write(place, PAT_TYPES, cpu.run(|| sweep::write_msr(PAT, PAT_TYPES)));
     cpu.init_sipi(out);
     out.reads(place).push(cpu.run(|| msr::try_rdmsr(PAT)));
 }

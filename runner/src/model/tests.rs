@@ -96,7 +96,7 @@ fn a_machine_check_comes_upon_the_code_that_rang_the_doorbell() {
     };
     for (cpl, other) in [(0, 3), (3, 0)] {
         let ring = Record::Ring { cpu: 0, cpl };
-        assert_eq!(judged(&[ring.clone()], cpl), [""; 0]);
+        assert_eq!(judged(std::slice::from_ref(&ring), cpl), [""; 0]);
         let wrong = format!("vCPU 0: machine check: #MC at CPL {other}, not #MC at CPL {cpl}");
         assert_eq!(judged(&[ring], other), [wrong]);
     }
@@ -137,7 +137,7 @@ fn what_ignore_msrs_decides_is_not_predicted_where_it_is_not_known() {
     let open = surprises(&unknown(&[]), &log);
     assert!(open.len() == 3 && open.iter().all(|point| point.ends_with("predicts nothing of it")), "{open:?}");
     let old = ("apic-bus-cycles", Fact::Bool(false));
-    assert_eq!(surprises(&unknown(&[old.clone()]), &log), open);
+    assert_eq!(surprises(&unknown(std::slice::from_ref(&old)), &log), open);
     // Before 6.8 the addresses beside the PAT are refused in any case.
     assert_eq!(surprises(&unknown(&[old, ("memslots-v2", Fact::Bool(false))]), &log), open[..1]);
 }

@@ -6,40 +6,48 @@ use common::kvm;
 use kvm_memtype::config::Set;
 use kvm_memtype::guests;
 use kvm_memtype::host;
-use kvm_memtype::judge::{Deviations, Judge, Verdict};
+use kvm_memtype::judge::{Deviations, Judge, Judgement, Verdict};
 use kvm_memtype::machine::{Job, Limits, Machine};
 use kvm_memtype::model::policy::Policies;
+use kvm_memtype::plan::TestRef;
 use kvm_memtype::plan::vm::VmConfig;
 
 /// Tests that make a point more for each memslot flag that KVM takes, which another KVM may not.
 const MORE: [&str; 2] = ["mmio/flags-v1", "mmio/flags-v2"];
 
+/// The number of points that came, as the judge complains where many more are wanted. No number where a guest skipped or its
+/// VM ended early.
+fn came(judgement: &Judgement) -> Option<u64> {
+    judgement.reason.strip_suffix(" came")?.rsplit(' ').next()?.parse().ok()
+}
+
 #[test]
-fn every_test_that_passes_makes_the_points_that_it_says() {
+fn every_test_makes_the_points_that_it_says() {
     let Some(machine) = kvm() else { return };
-    let (set, vm) = (Set::load(None).unwrap(), VmConfig::default());
-    let policies = Policies::load(set.sources("policies").map(|(_, source)| source)).unwrap();
-    let (deviations, facts) = (Deviations::none(), host::vm_facts(&host::probe().facts("kvm"), &vm));
+    let (set, vm, tests) = (Set::load(None).unwrap(), VmConfig::default(), guests::tests().unwrap());
+    let sources = |kind| set.sources(kind).map(|(_, source)| source);
+    let policies = Policies::load(sources("policies")).unwrap();
+    let names: Vec<String> = tests.iter().map(TestRef::id).collect();
+    let deviations = Deviations::load(sources("deviations"), &names).unwrap();
+    let facts = host::vm_facts(&host::probe().facts("kvm"), &vm);
     let judge = Judge::new(&policies, &deviations);
-    let mut passed = 0;
-    for test in guests::tests().unwrap() {
-        if machine.lacks(test.needs, &vm).is_some() {
-            continue;
-        }
+    let (mut checked, mut wrong) = (0, Vec::new());
+    for test in tests.iter().filter(|test| machine.lacks(test.needs, &vm).is_none()) {
         let elf = guests::find(&test.family).unwrap().elf;
         let job = Job { elf, run: 1, test: &test.name, needs: test.needs, vm: &vm, limits: Limits::default() };
         let observed = machine.run(&job).unwrap();
         let judged = |least| judge.cell(&test.id(), least, &observed, Some(job.run), &facts);
-        if judged(0).verdict != Verdict::Pass {
+        let Some(came) = came(&judged(u64::MAX)) else { continue };
+        // Where KVM surprises, a test may end elsewhere than it should.
+        if !matches!(judged(0).verdict, Verdict::Pass | Verdict::Xfail) {
             continue;
         }
-        passed += 1;
-        assert!(test.points > 0, "{} says that it makes no point", test.id());
-        assert_eq!(judged(test.points).verdict, Verdict::Pass, "{}: {}", test.id(), judged(test.points).reason);
-        // One more than it says is one too many.
-        let more = judged(test.points + 1).verdict;
-        let wanted = if MORE.contains(&test.id().as_str()) { Verdict::Pass } else { Verdict::Error };
-        assert_eq!(more, wanted, "{} makes more than {} points", test.id(), test.points);
+        checked += 1;
+        let more = MORE.contains(&test.id().as_str()) && came > test.points;
+        if test.points == 0 || came != test.points && !more {
+            wrong.push(format!("{} says {}, {came} came", test.id(), test.points));
+        }
     }
-    assert!(passed > 10, "only {passed} tests pass here");
+    assert!(checked > 10, "only {checked} tests could be checked here");
+    assert_eq!(wrong, [""; 0]);
 }

@@ -85,31 +85,21 @@ fn init(out: &mut Out) {
     }
 }
 
-guest::test!("wbinvd", "WBINVD at CPL0 and at CPL3.", Needs::NONE, points = 3, |out| cache::exercise(
-    out,
-    Insn::Wbinvd,
-    &[0, 3]
-));
-guest::test!("invd", "INVD at CPL0 and at CPL3.", Needs::NONE, points = 3, |out| cache::exercise(
-    out,
-    Insn::Invd,
-    &[0, 3]
-));
-guest::test!("wbnoinvd", "WBNOINVD at CPL0.", Needs::NONE, points = 2, |out| cache::exercise(
-    out,
-    Insn::Wbnoinvd,
-    &[0]
-));
-guest::test!("wbnoinvd-user", "WBNOINVD at CPL3.", Needs::NONE, points = 2, |out| cache::exercise(
-    out,
-    Insn::Wbnoinvd,
-    &[3]
-));
-guest::test!("clflush", "CLFLUSH at CPL0 and CPL3.", Needs::NONE, points = 3, |out| cache::exercise(
-    out,
-    Insn::Clflush,
-    &[0, 3]
-));
+guest::test!("wbinvd", "WBINVD at CPL0 and at CPL3.", Needs::NONE, points = 3, |out| {
+    cache::exercise(out, Insn::Wbinvd, &[0, 3]);
+});
+guest::test!("invd", "INVD at CPL0 and at CPL3.", Needs::NONE, points = 3, |out| {
+    cache::exercise(out, Insn::Invd, &[0, 3]);
+});
+guest::test!("wbnoinvd", "WBNOINVD at CPL0.", Needs::NONE, points = 2, |out| {
+    cache::exercise(out, Insn::Wbnoinvd, &[0]);
+});
+guest::test!("wbnoinvd-user", "WBNOINVD at CPL3.", Needs::NONE, points = 2, |out| {
+    cache::exercise(out, Insn::Wbnoinvd, &[3]);
+});
+guest::test!("clflush", "CLFLUSH at CPL0 and CPL3.", Needs::NONE, points = 3, |out| {
+    cache::exercise(out, Insn::Clflush, &[0, 3]);
+});
 guest::test!("clflushopt", "CLFLUSHOPT at CPL0 and CPL3.", Needs::NONE, points = 3, |out| {
     cache::exercise(out, Insn::Clflushopt, &[0, 3]);
 });

@@ -48,10 +48,9 @@ guest::test!(
         pat_bytes(out, Path::Msrs);
     }
 );
-guest::test!("one-reg-pat", "The same through KVM_SET_ONE_REG.", ONE_REG, points = 384, |out| pat_bytes(
-    out,
-    Path::OneReg
-));
+guest::test!("one-reg-pat", "The same through KVM_SET_ONE_REG.", ONE_REG, points = 384, |out| {
+    pat_bytes(out, Path::OneReg);
+});
 
 fn pat_bytes(out: &mut Out, path: Path) {
     (0..8).for_each(|byte| path.agree(out, PAT, in_byte(PAT_TYPES, byte)));
@@ -66,10 +65,9 @@ guest::test!(
         def_type(out, Path::Msrs);
     }
 );
-guest::test!("one-reg-def-type", "The same through KVM_SET_ONE_REG.", ONE_REG, points = 352, |out| def_type(
-    out,
-    Path::OneReg
-));
+guest::test!("one-reg-def-type", "The same through KVM_SET_ONE_REG.", ONE_REG, points = 352, |out| {
+    def_type(out, Path::OneReg);
+});
 
 fn def_type(out: &mut Out, path: Path) {
     for base in [0, ENABLED] {
@@ -91,10 +89,9 @@ guest::test!(
         fixed(out, Path::Msrs);
     }
 );
-guest::test!("one-reg-fixed", "The same through KVM_SET_ONE_REG.", ONE_REG, points = 2882, |out| fixed(
-    out,
-    Path::OneReg
-));
+guest::test!("one-reg-fixed", "The same through KVM_SET_ONE_REG.", ONE_REG, points = 2882, |out| {
+    fixed(out, Path::OneReg);
+});
 
 fn fixed(out: &mut Out, path: Path) {
     for index in FIXED_MTRRS {
@@ -106,13 +103,12 @@ fn fixed(out: &mut Out, path: Path) {
     }
 }
 
-guest::test!("base", "The VMM sets types and flips each bit of each PHYSBASE.", Needs::STEPS, points = 1329, |out| {
+guest::test!("base", "The VMM sets types and flips each bit of each PHYSBASE.", Needs::STEPS, points = 1330, |out| {
     base(out, Path::Msrs);
 });
-guest::test!("one-reg-base", "The same through KVM_SET_ONE_REG.", ONE_REG, points = 1329, |out| base(
-    out,
-    Path::OneReg
-));
+guest::test!("one-reg-base", "The same through KVM_SET_ONE_REG.", ONE_REG, points = 1330, |out| {
+    base(out, Path::OneReg);
+});
 
 fn base(out: &mut Out, path: Path) {
     cpu::report_mtrrs_and_width(out);
@@ -130,15 +126,14 @@ guest::test!(
     "mask",
     "The VMM flips each bit of each PHYSMASK, and sets masks with holes.",
     Needs::STEPS,
-    points = 2121,
+    points = 2122,
     |out| {
         mask(out, Path::Msrs);
     }
 );
-guest::test!("one-reg-mask", "The same through KVM_SET_ONE_REG.", ONE_REG, points = 2121, |out| mask(
-    out,
-    Path::OneReg
-));
+guest::test!("one-reg-mask", "The same through KVM_SET_ONE_REG.", ONE_REG, points = 2122, |out| {
+    mask(out, Path::OneReg);
+});
 
 fn mask(out: &mut Out, path: Path) {
     cpu::report_mtrrs_and_width(out);

@@ -61,7 +61,7 @@ guest::test!(
     "init",
     "Writes the PAT of another vCPU, sends it INIT and SIPI, and reads it there again.",
     Needs::cpus(2).and(Needs::APIC),
-    points = 3,
+    points = 5,
     init
 );
 

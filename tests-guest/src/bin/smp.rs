@@ -33,7 +33,7 @@ guest::test!(
     "sipi-2",
     "Two vCPUs, the second started by SIPI, each with state of its own.",
     SIPI.and(Needs::cpus(2)),
-    points = 36,
+    points = 37,
     |out| {
         own_state(out, 2, Start::Sipi);
     }
@@ -42,7 +42,7 @@ guest::test!(
     "sipi-4",
     "Four vCPUs started by SIPI, each with state of its own.",
     SIPI.and(Needs::cpus(4)),
-    points = 72,
+    points = 75,
     |out| {
         own_state(out, 4, Start::Sipi);
     }

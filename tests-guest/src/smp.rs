@@ -9,7 +9,7 @@ use core::arch::global_asm;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use volatile::VolatilePtr;
-use wire::layout::TRAMPOLINE;
+use wire::layout::{START_CR4, TRAMPOLINE};
 use wire::record::Start;
 use wire::register::{Place, Register};
 use wire::step::{Status, Step};
@@ -18,6 +18,7 @@ global_asm!(
     include_str!("asm/trampoline.s"),
     TRAMPOLINE = const TRAMPOLINE,
     AREA_SIZE = const AREA_SIZE,
+    START_CR4 = const START_CR4,
     FOUND_CR0 = const FOUND_CR0,
     CR3 = const CR3,
     AREA = const AREA,

@@ -17,6 +17,8 @@ use std::fs;
 pub struct Host {
     /// Kernel release, as `uname -r` prints it. No expectation is keyed on it.
     pub kernel: String,
+    /// The kernel's build, as `uname -v` prints it: tells two builds of one release apart.
+    pub build: String,
     /// The kernel's taint bits (`Documentation/admin-guide/tainted-kernels.rst`).
     pub taint: u64,
     /// The CPU.
@@ -37,6 +39,7 @@ pub fn probe() -> Host {
     let modules = Modules::probe(&cpu);
     Host {
         kernel: proc("osrelease"),
+        build: proc("version"),
         taint: proc("tainted").parse().unwrap_or(0),
         cpu,
         modules,
@@ -51,7 +54,8 @@ impl Host {
         let vendor = self.modules.vendor.as_deref().unwrap_or("no KVM vendor module");
         let nested = self.cpu.hypervisor.as_deref().map(|name| format!(", itself a guest of {name}"));
         let cpu = format!("{}{}", self.cpu.model, nested.unwrap_or_default());
-        let rows = [("kernel", format!("Linux {}", self.kernel)), ("KVM", vendor.to_owned()), ("CPU", cpu)];
+        let rows =
+            [("kernel", format!("Linux {} {}", self.kernel, self.build)), ("KVM", vendor.to_owned()), ("CPU", cpu)];
         rows.map(|(name, value)| (name.to_owned(), value)).into()
     }
 

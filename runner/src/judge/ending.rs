@@ -1,8 +1,8 @@
-//! How a VM ended, in words and as a kind.
+//! How a VM ended, as a kind: what deviations speak of.
 
 use crate::machine::End;
 use serde::{Deserialize, Serialize};
-use wire::layout::{EXIT_DONE, EXIT_PANIC};
+use wire::layout::EXIT_DONE;
 
 /// A kind of ending that no guest asks for. Deviations speak of kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,40 +48,5 @@ pub fn kind(end: &End) -> Option<EndKind> {
         End::InternalError { .. } => Some(EndKind::InternalError),
         End::FailEntry { .. } => Some(EndKind::FailEntry),
         End::Unexpected(_) => Some(EndKind::Unexpected),
-    }
-}
-
-/// An ending as a sentence, without full stop.
-pub fn words(end: &End) -> String {
-    match end {
-        End::Exit(EXIT_DONE) => "the guest ended".into(),
-        End::Exit(EXIT_PANIC) => "the guest gave up without saying why".into(),
-        End::Exit(value) => format!("the guest wrote {value:#x} to the exit port, which means nothing"),
-        End::Shutdown => "the VM shut down on a triple fault (KVM_EXIT_SHUTDOWN)".into(),
-        End::Halt => "the guest halted and nothing could wake it (KVM_EXIT_HLT)".into(),
-        End::Timeout { rip: Some(rip) } => format!("the time was up; the boot vCPU was at RIP {rip:#x}"),
-        End::Timeout { rip: None } => "the time was up".into(),
-        End::Flood => "flood: the serial line carried more than allowed".into(),
-        End::InternalError { suberror, rip, bytes } => {
-            let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            let bytes = if bytes.is_empty() { "not known".into() } else { bytes.join(" ") };
-            let name = suberror_name(*suberror);
-            format!("KVM gave up (KVM_EXIT_INTERNAL_ERROR, {name}) at RIP {rip:#x}, instruction bytes {bytes}")
-        }
-        End::FailEntry { reason } => {
-            format!("the CPU refused the guest's state (KVM_EXIT_FAIL_ENTRY, hardware reason {reason:#x})")
-        }
-        End::Unexpected(what) => format!("the VM ended with an exit that no guest of ours makes: {what}"),
-    }
-}
-
-/// `KVM_INTERNAL_ERROR_*` of include/uapi/linux/kvm.h.
-fn suberror_name(suberror: u32) -> String {
-    match suberror {
-        1 => "emulation failed".into(),
-        2 => "simultaneous exceptions".into(),
-        3 => "while delivering an event".into(),
-        4 => "unexpected exit reason".into(),
-        other => format!("suberror {other}"),
     }
 }

@@ -86,8 +86,8 @@ impl<'a> Tally<'a> {
         least: u64,
     ) -> (Verdict, String) {
         match end {
-            End::Timeout { .. } => return (Verdict::Timeout, ending::words(end)),
-            End::Flood => return (Verdict::Error, ending::words(end)),
+            End::Timeout { .. } => return (Verdict::Timeout, end.to_string()),
+            End::Flood => return (Verdict::Error, end.to_string()),
             _ => {}
         }
         if let Some((line, what)) = &account.broken {
@@ -144,7 +144,7 @@ impl<'a> Tally<'a> {
             return Some((EndKind::Dead, death.clone()));
         }
         let kind = ending::kind(end).filter(|&kind| kind != EndKind::Shutdown || !self.shutdown_due)?;
-        Some((kind, ending::words(end)))
+        Some((kind, end.to_string()))
     }
 
     fn first_bare(&self) -> String {

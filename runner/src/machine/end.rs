@@ -33,11 +33,11 @@ impl fmt::Display for End {
             End::Exit(EXIT_DONE) => f.write_str("the guest ran to its end"),
             End::Exit(EXIT_PANIC) => f.write_str("the guest gave up"),
             End::Exit(value) => write!(f, "the guest exited with {value:#x}, which no guest of this version does"),
-            End::Shutdown => f.write_str("triple fault (KVM_EXIT_SHUTDOWN)"),
+            End::Shutdown => f.write_str("the VM shut down on a triple fault (KVM_EXIT_SHUTDOWN)"),
             End::Halt => f.write_str("the guest halted with nothing to wake it (KVM_EXIT_HLT)"),
             End::Timeout { rip: None } => f.write_str("the time was up"),
-            End::Timeout { rip: Some(rip) } => write!(f, "the time was up; RIP was {rip:#x}"),
-            End::Flood => f.write_str("the guest said more than its output limit"),
+            End::Timeout { rip: Some(rip) } => write!(f, "the time was up; the boot vCPU was at RIP {rip:#x}"),
+            End::Flood => f.write_str("flood: the log grew beyond its limit"),
             End::InternalError { suberror: number, rip, bytes } => {
                 write!(f, "KVM_EXIT_INTERNAL_ERROR {number}: {} at RIP {rip:#x}", suberror(*number))?;
                 if bytes.is_empty() { Ok(()) } else { instruction(f, *rip, bytes) }

@@ -10,7 +10,7 @@ trampoline:
     mov eax, cr0                    # what INIT left
     mov dword ptr [{FOUND_CR0}], eax
     lgdt [{GDT_REGISTER}]
-    mov eax, 0x620                  # PAE, OSFXSR, OSXMMEXCPT
+    mov eax, {START_CR4}            # PAE, OSFXSR, OSXMMEXCPT
     mov cr4, eax
     mov eax, dword ptr [{CR3}]
     mov cr3, eax

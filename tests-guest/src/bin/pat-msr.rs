@@ -46,7 +46,7 @@ guest::test!("flip", "Flips each bit of the value found.", Needs::NONE, points =
 
 guest::test!(
     "permute",
-    "Writes eight distinct rotations and their mirror images, and reads each back.",
+    "Writes permutations of the types with entry 0 WB, and reads each back.",
     Needs::NONE,
     points = 16,
     |out| {

@@ -14,6 +14,7 @@ fn intel() -> Host {
     let parameters = [("kvm.ignore_msrs", "N"), ("kvm_intel.ept", "Y")];
     Host {
         kernel: "7.2.13".into(),
+        build: "#1 SMP".into(),
         taint: 0,
         cpu: Cpu {
             vendor: "GenuineIntel".into(),

@@ -112,11 +112,11 @@ fn a_death_is_a_crash() {
     );
     let panic = run(|out, _| out.panic("no memory"));
     assert_eq!(said(&panic), (Verdict::Crash, "the guest gave up: no memory".into()));
-    let internal = End::InternalError { suberror: 1, rip: 0x10_0040, bytes: vec![0x66, 0x0f, 0xae] };
+    let internal = End::InternalError { suberror: 1, rip: 0x10_0040, bytes: vec![0x66, 0x0f, 0xae, 0x30] };
     for (end, what) in [
         (End::Halt, "KVM_EXIT_HLT"),
         (End::Shutdown, "triple fault"),
-        (internal, "KVM_EXIT_INTERNAL_ERROR, emulation failed) at RIP 0x100040, instruction bytes 66 0f ae"),
+        (internal, "KVM could not emulate an instruction at RIP 0x100040: clwb [rax] (66 0f ae 30)"),
         (End::FailEntry { reason: 0x8000_0021 }, "0x80000021"),
         (End::Unexpected("KVM_EXIT_DEBUG".into()), "KVM_EXIT_DEBUG"),
         (End::Exit(7), "0x7"),

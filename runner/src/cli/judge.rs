@@ -60,11 +60,8 @@ fn serial_log(judge: &Judge<'_>, tests: &[TestRef], machine: Option<Wanted>) -> 
     let (mut log, mut splitter) = (Vec::new(), LineSplitter::default());
     splitter.push(&bytes, &mut log);
     splitter.finish(&mut log);
-    let test = test_of(&log).ok_or_else(|| {
-        Failure::Usage(
-            "standard input holds no guest's report: no start line such as `0 kmt1 5eed pat-msr/bytes*8c1f`".into(),
-        )
-    })?;
+    let test =
+        test_of(&log).map_err(|what| Failure::Usage(format!("standard input holds no guest's report: {what}")))?;
     let observed = Observed { log, end: End::Exit(EXIT_DONE), micros: 0 };
     let known = tests.iter().find(|known| known.id() == test);
     let known = known.ok_or_else(|| Failure::Usage(format!("this kvm-memtype has no test `{test}`")))?;
@@ -72,16 +69,17 @@ fn serial_log(judge: &Judge<'_>, tests: &[TestRef], machine: Option<Wanted>) -> 
     Ok(CellVerdict { cell: test, micros: None, broken: false, judgement })
 }
 
-/// The test that the first start line names.
-fn test_of(log: &[Line]) -> Option<String> {
+/// The test that the start line names; or what is wrong with that line, or that there is none.
+fn test_of(log: &[Line]) -> Result<String, String> {
     let mut reader = Reader::new(None);
-    log.iter().find_map(|line| match line {
-        Line::Guest(line) => match reader.line(line) {
-            Ok(Some(Item::Begin { test, .. })) => Some(test),
-            _ => None,
-        },
-        Line::Host(_) => None,
-    })
+    for line in log {
+        if let Line::Guest(line) = line
+            && let Some(Item::Begin { test, .. }) = reader.line(line).map_err(|error| error.to_string())?
+        {
+            return Ok(test);
+        }
+    }
+    Err("no start line such as `0 kmt1 5eed pat-msr/bytes*8c1f`".to_owned())
 }
 
 /// What is known of the machine that a log came from: nothing of QEMU TCG; this host, where it was KVM.

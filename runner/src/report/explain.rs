@@ -39,11 +39,10 @@ pub fn explain(out: &mut impl Write, explained: &Explained<'_>, all: bool) -> io
     if !cell.judgement.reason.is_empty() {
         writeln!(out, "  {:<10}{}", "reason", cell.judgement.reason)?;
     }
-    // What a vCPU was like when it was made comes last: it is long, and seldom what somebody looks for.
+    // What a vCPU was like when it was made is long, and seldom what somebody looks for unless it is wrong.
     let guest =
         observed.map_or(0, |observed| observed.log.iter().position(|line| matches!(line, Line::Guest(_))).unwrap_or(0));
-    let mut points: Vec<&Point> = points.iter().collect();
-    points.sort_by_key(|point| point.line < guest);
+    let shown = |point: &&Point| all || point.line >= guest || point.agrees != Some(true);
     let most = if all { usize::MAX } else { SAMPLE };
     let kinds: [(&str, Wanted); 4] = [
         ("Not as predicted", |point| point.agrees == Some(false)),
@@ -54,7 +53,11 @@ pub fn explain(out: &mut impl Write, explained: &Explained<'_>, all: bool) -> io
         ("As predicted", |point| point.agrees == Some(true) && point.architecture.is_none()),
     ];
     for (title, wanted) in kinds {
-        section(out, title, points.iter().copied().filter(|point| wanted(point)).collect(), most)?;
+        section(out, title, points.iter().filter(shown).filter(|point| wanted(point)).collect(), most)?;
+    }
+    let hidden: u64 = points.iter().filter(|point| !shown(point)).map(|point| point.count).sum();
+    if hidden > 0 {
+        writeln!(out, "\nAs predicted when the vCPUs were made: {} (--all shows them)", counted(hidden, "register"))?;
     }
     match observed {
         None => Ok(()),

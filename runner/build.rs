@@ -9,7 +9,8 @@ use std::process::Command;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Freestanding code for a target that has an operating system: linked low and static, no SSE, no red zone under interrupts.
+/// Freestanding code for a target that has an operating system: linked low and static, no SSE, no red zone under
+/// interrupts.
 const FLAGS: [&str; 8] = [
     "-Crelocation-model=static",
     "-Ccode-model=small",
@@ -23,7 +24,8 @@ const FLAGS: [&str; 8] = [
 const LINK_FLAGS: [&str; 3] =
     ["-Clink-arg=-static", "-Clink-arg=-no-pie", "-Clink-arg=-Wl,--build-id=none,--gc-sections"];
 
-/// Variables of the build around us that are not the guests': flags, wrappers, targets, and what Cargo says of this package.
+/// Variables of the build around us that are not the guests': flags, wrappers, targets, and what Cargo says of this
+/// package.
 const FOREIGN: [&str; 8] = [
     "RUSTFLAGS",
     "RUSTC_WRAPPER",

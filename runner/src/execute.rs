@@ -22,8 +22,8 @@ pub struct Execution<'a> {
 }
 
 impl Execution<'_> {
-    /// Runs the cells, each with its guest's run id, and calls `each` in the caller's thread as results come. An error of
-    /// `each` stops the run.
+    /// Runs the cells, each with its guest's run id, and calls `each` in the caller's thread as results come. An error
+    /// of `each` stops the run.
     ///
     /// # Errors
     /// What `each` says.

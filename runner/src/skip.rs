@@ -3,8 +3,8 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 
-/// Says that the calling test cannot be done here. `ci/test` names a file in KVM_MEMTYPE_SKIPS and counts its lines at its
-/// end.
+/// Says that the calling test cannot be done here. `ci/test` names a file in KVM_MEMTYPE_SKIPS and counts its lines at
+/// its end.
 pub fn skip(reason: &str) {
     let thread = std::thread::current();
     // The test harness runs a test in a thread of its name, but for a single thread in all.

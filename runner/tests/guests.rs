@@ -8,8 +8,8 @@ use std::collections::HashSet;
 /// The most that a guest may weigh, in bytes.
 const LARGEST: usize = 48 << 10;
 
-/// What guests may use: the integer instructions of x86-64, system instructions, and the cache-control instructions that
-/// tests are about. A KVM that emulates CPL 0 does not know much more, and the guests save no vector or x87 state.
+/// What guests may use: the integer instructions of x86-64, system instructions, and the cache-control instructions
+/// that tests are about. A KVM that emulates CPL 0 does not know much more, and the guests save no vector or x87 state.
 const ALLOWED: [CpuidFeature; 16] = [
     CpuidFeature::INTEL8086,
     CpuidFeature::INTEL186,

@@ -46,7 +46,8 @@ fn the_registers_of_a_new_vcpu_are_recorded() {
             _ => None,
         })
     };
-    // KVM makes a vCPU as a CPU is after RESET: SDM Vol. 3A, table "IA-32 and Intel 64 Processor States Following Power-up".
+    // KVM makes a vCPU as a CPU is after RESET: SDM Vol. 3A, table "IA-32 and Intel 64 Processor States Following
+    // Power-up".
     assert_eq!(reset(Register::Cr0), Some(0x6000_0010));
     assert_eq!(reset(Register::Msr(0x2ff)), Some(0));
     assert_eq!(reset(Register::Msr(0x277)), Some(0x0007_0406_0007_0406));

@@ -15,8 +15,8 @@ use kvm_memtype::plan::vm::VmConfig;
 /// Tests that make a point more for each memslot flag that KVM takes, which another KVM may not.
 const MORE: [&str; 2] = ["mmio/flags-v1", "mmio/flags-v2"];
 
-/// The number of points that came, as the judge complains where many more are wanted. No number where a guest skipped or its
-/// VM ended early.
+/// The number of points that came, as the judge complains where many more are wanted. No number where a guest skipped
+/// or its VM ended early.
 fn came(judgement: &Judgement) -> Option<u64> {
     judgement.reason.strip_suffix(" came")?.rsplit(' ').next()?.parse().ok()
 }

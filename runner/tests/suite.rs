@@ -1,5 +1,5 @@
-//! Whole runs through the program: the default suite on /dev/kvm, the negative control, and runs that do not come to their
-//! end.
+//! Whole runs through the program: the default suite on /dev/kvm, the negative control, and runs that do not come to
+//! their end.
 
 mod common;
 

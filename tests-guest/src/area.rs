@@ -87,8 +87,8 @@ pub struct Area {
     main_stack: Stack<MAIN_STACK>,
 }
 
-// SAFETY: the cells are used by the area's own vCPU alone, but for `death`, which another vCPU reads only after the owner
-// said in the mailbox, with release ordering, that it stopped.
+// SAFETY: the cells are used by the area's own vCPU alone, but for `death`, which another vCPU reads only after the
+// owner said in the mailbox, with release ordering, that it stopped.
 unsafe impl Sync for Area {}
 
 const _: () = assert!(offset_of!(Area, main_stack) + MAIN_STACK == AREA_SIZE, "the main stack ends with the area");

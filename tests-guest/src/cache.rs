@@ -10,8 +10,8 @@ use wire::record::CpuidLeaf;
 fn execute(insn: Insn) -> Option<Fault> {
     let line = [0u64; 8];
     let line = line.as_ptr();
-    // SAFETY: write-backs and flushes change no value in memory. INVD may lose what is dirty, so all caches are written back
-    // right before it; under a hypervisor neither reaches the other guests. All may fault here.
+    // SAFETY: write-backs and flushes change no value in memory. INVD may lose what is dirty, so all caches are written
+    // back right before it; under a hypervisor neither reaches the other guests. All may fault here.
     let came = unsafe {
         match insn {
             Insn::Wbinvd => attempt!("wbinvd", options(nostack, preserves_flags)),

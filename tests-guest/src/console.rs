@@ -22,9 +22,9 @@ pub(crate) fn init(uart: bool) {
     UART.store(uart, Ordering::Relaxed);
 }
 
-/// Bytes that wait for the end of their line, so that an unfinished one can be dropped, and one string instruction sends all.
-/// KVM leaves to user space once a byte all the same. But where it emulates CPL0, a loop has five instructions a byte to emulate
-/// in place of one: it took about 4 us a byte more under `kvm_pvm`.
+/// Bytes that wait for the end of their line, so that an unfinished one can be dropped, and one string instruction
+/// sends all. KVM leaves to user space once a byte all the same. But where it emulates CPL0, a loop has five
+/// instructions a byte to emulate in place of one: it took about 4 us a byte more under `kvm_pvm`.
 struct Pending {
     bytes: [u8; 256],
     len: usize,

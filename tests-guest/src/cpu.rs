@@ -46,8 +46,8 @@ pub fn set_mce(on: bool) -> u64 {
 
 /// Whether `done` came true within 4 * 10^9 cycles of the time-stamp counter, one to four seconds on most CPUs.
 ///
-/// It only has to be long: a vCPU that runs natively takes microseconds. An emulator may be a thousand times slower while the
-/// counter follows the wall clock, and the VMM may end the VM before this gives up.
+/// It only has to be long: a vCPU that runs natively takes microseconds. An emulator may be a thousand times slower
+/// while the counter follows the wall clock, and the VMM may end the VM before this gives up.
 pub fn wait_until(done: impl Fn() -> bool) -> bool {
     const CYCLES: u64 = 4_000_000_000;
     let start = cycles();
@@ -60,8 +60,8 @@ pub fn wait_until(done: impl Fn() -> bool) -> bool {
     true
 }
 
-/// Cycles since the time-stamp counter stood at `start`; 0 where it stepped back, as it may when a vCPU moves to another CPU
-/// whose counter is behind.
+/// Cycles since the time-stamp counter stood at `start`; 0 where it stepped back, as it may when a vCPU moves to
+/// another CPU whose counter is behind.
 pub fn since(start: u64) -> u64 {
     cycles().saturating_sub(start)
 }

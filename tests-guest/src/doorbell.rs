@@ -21,8 +21,8 @@ struct Aligned(StepBlock);
 pub fn ring(step: Step) -> Reply {
     let mut block = Aligned(StepBlock { words: step.words(), reply: [0; 2] });
     let address = (&raw mut block).expose_provenance() as u32;
-    // SAFETY: the VMM writes the reply words of the block and nothing else, which the compiler must expect of an asm block
-    // that may touch memory.
+    // SAFETY: the VMM writes the reply words of the block and nothing else, which the compiler must expect of an asm
+    // block that may touch memory.
     unsafe { asm!("out dx, eax", in("dx") DOORBELL_PORT, in("eax") address, options(nostack, preserves_flags)) };
     let [status, value] = block.0.reply;
     Reply { status: Status::from_word(status), value }

@@ -18,7 +18,8 @@ impl<R, F: FnOnce() -> R> Job<F, R> {
 
     /// The function and the argument that run this job, once.
     ///
-    /// The function must be called with this argument only, while the job is where it is now and nobody else touches it.
+    /// The function must be called with this argument only, while the job is where it is now and nobody else touches
+    /// it.
     pub(crate) fn call(&self) -> (Call, *const u8) {
         (call::<F, R>, (&raw const *self).cast())
     }

@@ -54,8 +54,8 @@ pub fn switch(out: &mut Out, on: bool) {
     out.write(Place::boot(Register::Cr4), value, Outcome { fault: None, after });
 }
 
-/// Has the VMM inject `event` while the vCPU that boots rings the doorbell at `cpl`; reports that CPL, a #MC, if one comes,
-/// and then IA32_MCG_STATUS and the bank.
+/// Has the VMM inject `event` while the vCPU that boots rings the doorbell at `cpl`; reports that CPL, a #MC, if one
+/// comes, and then IA32_MCG_STATUS and the bank.
 ///
 /// # Panics
 /// The VMM did not take the step, so that its log lacks what the report speaks of.

@@ -39,7 +39,8 @@ macro_rules! family {
     };
 }
 
-/// A test: name, summary, needs, the least number of points that it makes (see [`wire::entry::TestEntry`]), and what it does.
+/// A test: name, summary, needs, the least number of points that it makes (see [`wire::entry::TestEntry`]), and what it
+/// does.
 #[macro_export]
 macro_rules! test {
     ($name:literal, $summary:literal, $needs:expr, points = $points:literal, $run:expr) => {

@@ -70,8 +70,9 @@ impl Came {
 /// Does `work`, in which a trap with one of the vectors set in `vectors` is recorded and returned from, at any CPL.
 /// Gives the first one that came.
 ///
-/// The handler runs on this vCPU, between two of its instructions, so only the compiler could show it another order than the
-/// program's. Plain stores and compiler fences do; a locked instruction would lock the bus where memory is not WB.
+/// The handler runs on this vCPU, between two of its instructions, so only the compiler could show it another order
+/// than the program's. Plain stores and compiler fences do; a locked instruction would lock the bus where memory is not
+/// WB.
 pub fn awaiting<R>(vectors: u32, work: impl FnOnce() -> R) -> (R, Option<Trap>) {
     let area = Area::current();
     area.has_caught.store(false, Ordering::Relaxed);

@@ -9,14 +9,15 @@ pub const ENABLED: u64 = 0xc06;
 pub const VALID: u64 = 1 << 11;
 /// Type WB.
 pub const WB: u64 = 6;
-/// For a fixed-range MTRR: valid types other than UC, and other ones in neighbouring bytes, so that a byte that moves or is lost
-/// shows.
+/// For a fixed-range MTRR: valid types other than UC, and other ones in neighbouring bytes, so that a byte that moves
+/// or is lost shows.
 pub const FIXED_TYPES: u64 = 0x0106_0504_0106_0504;
-/// For the PAT: WB, WC, WT, WP, UC, UC-, WT, WB, from entry 0 on. Entry 0 maps all that the guest itself uses, so it is WB here
-/// and in the mirror image: no code, stack or page walk gets the type under test where KVM honours the PAT.
+/// For the PAT: WB, WC, WT, WP, UC, UC-, WT, WB, from entry 0 on. Entry 0 maps all that the guest itself uses, so it is
+/// WB here and in the mirror image: no code, stack or page walk gets the type under test where KVM honours the PAT.
 pub const PAT_TYPES: u64 = 0x0604_0700_0504_0106;
 
-/// A valid value for a range MTRR, which no other one gets in the same round, nor the same one in the other round, 0 or 1.
+/// A valid value for a range MTRR, which no other one gets in the same round, nor the same one in the other round, 0 or
+/// 1.
 pub const fn own(index: u32, round: u64) -> u64 {
     const TYPES: [u64; 5] = [0, 1, 4, 5, 6];
     let n = (index - MTRR_PHYSBASE0) as u64 + 3 * round;

@@ -20,8 +20,8 @@ pub struct TestEntry<F> {
     pub summary: [u8; 128],
     /// A [`Needs`].
     pub needs: u64,
-    /// The least number of points that the test makes when it runs to its end, or to where it has the VM shut down: what it
-    /// does to registers and memory, with instructions and by host steps, each value and each access.
+    /// The least number of points that the test makes when it runs to its end, or to where it has the VM shut down:
+    /// what it does to registers and memory, with instructions and by host steps, each value and each access.
     pub points: u64,
     /// The guest's entry to the test.
     pub run: F,

@@ -5,8 +5,8 @@
 //! 1 r 277 1=7040600070406*53aa
 //! 2 end 1*0b17
 //! ```
-//! All numbers are hexadecimal. The checksum is CRC-16/X-25 over the run id (eight bytes, little-endian) and the line up to
-//! the `*`, so a line of another run does not fit, even where it was cut out whole.
+//! All numbers are hexadecimal. The checksum is CRC-16/X-25 over the run id (eight bytes, little-endian) and the line
+//! up to the `*`, so a line of another run does not fit, even where it was cut out whole.
 
 use crate::outcome::{self, After, Fault, Outcome, ReadOutcome};
 use crate::record::{Access, CpuidLeaf, Series, Start, Trap};
@@ -33,8 +33,8 @@ pub struct Writer<S> {
 }
 
 impl<S: Sink> Writer<S> {
-    /// Starts the stream of run `run`, in which `family` does `test`. A line feed goes first, so that whatever firmware left
-    /// on the line is a line of its own.
+    /// Starts the stream of run `run`, in which `family` does `test`. A line feed goes first, so that whatever firmware
+    /// left on the line is a line of its own.
     pub fn begin(sink: S, run: u64, family: &str, test: &str) -> Self {
         let mut writer = Writer { sink, run, next: 0 };
         writer.sink.put(b'\n');
@@ -279,8 +279,8 @@ impl Token for ReadOutcome {
     }
 }
 
-/// Outcomes of a series, written as runs of equal ones: `5. 3g` is five accepted and three refused. The line ends when this
-/// is dropped.
+/// Outcomes of a series, written as runs of equal ones: `5. 3g` is five accepted and three refused. The line ends when
+/// this is dropped.
 pub struct Runs<'a, S: Sink, T: RunToken> {
     line: Option<Line<'a, S>>,
     last: Option<(T, u64)>,

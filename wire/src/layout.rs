@@ -2,8 +2,8 @@
 
 /// I/O port of the serial line (COM1 data register), one byte a write.
 pub const SERIAL_PORT: u16 = 0x3f8;
-/// I/O port that ends the guest: a write of [`EXIT_DONE`] or [`EXIT_PANIC`]. QEMU's `isa-debug-exit` sits at the same place
-/// and turns a value `v` into the process status `v << 1 | 1`.
+/// I/O port that ends the guest: a write of [`EXIT_DONE`] or [`EXIT_PANIC`]. QEMU's `isa-debug-exit` sits at the same
+/// place and turns a value `v` into the process status `v << 1 | 1`.
 pub const EXIT_PORT: u16 = 0xf4;
 /// I/O port of the doorbell: a 32-bit write of the GPA of a [`StepBlock`](crate::step::StepBlock).
 pub const DOORBELL_PORT: u16 = 0xe0;
@@ -17,8 +17,8 @@ pub const EXIT_PANIC: u32 = 0x11;
 pub const TRAMPOLINE: u64 = 0x8000;
 /// First GPA at which guests are linked; all below belongs to boot structures and the trampoline.
 pub const IMAGE: u64 = 0x10_0000;
-/// GPA of the test window: nothing lies there until a test puts a memslot there. Below 4 GiB, above any guest's RAM, and
-/// clear of the I/O APIC and the local APIC.
+/// GPA of the test window: nothing lies there until a test puts a memslot there. Below 4 GiB, above any guest's RAM,
+/// and clear of the I/O APIC and the local APIC.
 pub const WINDOW: u64 = 0xd000_0000;
 /// Size of the test window in bytes.
 pub const WINDOW_SIZE: u64 = 0x20_0000;

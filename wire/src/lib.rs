@@ -1,9 +1,9 @@
 //! What kvm-memtype guests and the runner say to each other.
 //!
-//! A guest observes and never judges. It reports [`record`]s over a serial line, one a line, each with a sequence number
-//! and a checksum ([`frame`]). Where a test needs the VMM to do something, the guest rings a doorbell with a [`step`]; the
-//! runner does it and keeps its own account of it, a [`host`] record. Guest and host records, in the order in which they
-//! happened, are all that a judge gets to see.
+//! A guest observes and never judges. It reports [`record`]s over a serial line, one a line, each with a sequence
+//! number and a checksum ([`frame`]). Where a test needs the VMM to do something, the guest rings a doorbell with a
+//! [`step`]; the runner does it and keeps its own account of it, a [`host`] record. Guest and host records, in the
+//! order in which they happened, are all that a judge gets to see.
 //!
 //! The vocabulary is shared: a [`Register`](register::Register), what came of touching it (an
 //! [`Outcome`](outcome::Outcome)), and what a test [`Needs`](needs::Needs) of the machine that it runs on.

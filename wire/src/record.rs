@@ -136,8 +136,8 @@ pub enum Record {
     Dead { cpu: u8, trap: Trap, rip: u64, cr2: u64 },
     /// A CPUID leaf: `c 7 0 ...`
     Cpuid(CpuidLeaf),
-    /// INIT was sent to a vCPU: `n 1`. A read of its CR0 between this and its `u` was done in real mode, before anything
-    /// else: it shows what INIT left.
+    /// INIT was sent to a vCPU: `n 1`. A read of its CR0 between this and its `u` was done in real mode, before
+    /// anything else: it shows what INIT left.
     Init { cpu: u8 },
     /// A vCPU came up and is in 64-bit mode: `u 1 sipi`
     Up { cpu: u8, how: Start },
@@ -253,8 +253,8 @@ fn trap(words: &mut Words<'_>) -> Result<Trap, TextError> {
     Ok(Trap { vector: words.hex("a vector")?, error: words.hex("an error code")?, cpl: cpl(words)? })
 }
 
-/// The runs at the end of a line: at least one, each a count and an outcome, at most 2^20 outcomes in all, so that a guest
-/// cannot make the runner expand a line without bound.
+/// The runs at the end of a line: at least one, each a count and an outcome, at most 2^20 outcomes in all, so that a
+/// guest cannot make the runner expand a line without bound.
 fn runs<T>(words: Words<'_>, outcome: impl Fn(&str) -> Result<T, TextError>) -> Result<Vec<Run<T>>, TextError> {
     const MOST: u64 = 1 << 20;
     let (mut runs, mut total) = (Vec::new(), 0u64);

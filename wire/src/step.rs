@@ -1,7 +1,7 @@
 //! Host steps: what a guest asks of the VMM at the doorbell.
 //!
-//! The guest fills a [`StepBlock`] and writes its GPA to [`DOORBELL_PORT`](crate::layout::DOORBELL_PORT). The VMM does the
-//! step, keeps its own record of it, writes the reply into the block and lets the guest go on.
+//! The guest fills a [`StepBlock`] and writes its GPA to [`DOORBELL_PORT`](crate::layout::DOORBELL_PORT). The VMM does
+//! the step, keeps its own record of it, writes the reply into the block and lets the guest go on.
 
 /// Something that the VMM does to the VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +29,8 @@ pub enum Step {
     SetupMce { cpu: u8, mcg_cap: u64 },
     /// KVM_X86_SET_MCE.
     InjectMce { cpu: u8, event: MceEvent },
-    /// Makes, changes or moves a memslot. Its memory is zero when the slot is made, stays through a deletion and is found
-    /// again when the slot is made anew.
+    /// Makes, changes or moves a memslot. Its memory is zero when the slot is made, stays through a deletion and is
+    /// found again when the slot is made anew.
     SetSlot { api: SlotApi, slot: u8, flags: u32, gpa: u64, pages: u32 },
     /// Sets a memslot's size to 0, which deletes it.
     DeleteSlot { api: SlotApi, slot: u8 },

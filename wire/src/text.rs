@@ -29,7 +29,8 @@ impl fmt::Display for TextError {
 
 impl core::error::Error for TextError {}
 
-/// A number in lower-case hexadecimal without prefix, in the range of `T`. One spelling a number: no sign, no zeros in front.
+/// A number in lower-case hexadecimal without prefix, in the range of `T`. One spelling a number: no sign, no zeros in
+/// front.
 pub(crate) fn hex<T: TryFrom<u64>>(word: &str, wanted: &'static str) -> Result<T, TextError> {
     let digits = word.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let canonical = word == "0" || !word.starts_with('0');

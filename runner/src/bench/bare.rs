@@ -38,7 +38,8 @@ impl Bare {
         Ok(Bare { pages, entry, cpuid: machine.cpuid(&VmConfig::default(), 0) })
     }
 
-    /// Makes a VM, runs the guest until it writes to the exit port, and takes the VM down. What the guest says is dropped.
+    /// Makes a VM, runs the guest until it writes to the exit port, and takes the VM down. What the guest says is
+    /// dropped.
     ///
     /// # Errors
     /// An ioctl failed, or the guest ended in another way.
@@ -54,8 +55,8 @@ impl Bare {
             memory_size: RAM as u64,
             userspace_addr: hva as u64,
         };
-        // SAFETY: the region is the whole of `ram`, which is unmapped after the VM's last file descriptor is closed: locals go
-        // in the reverse order of their making.
+        // SAFETY: the region is the whole of `ram`, which is unmapped after the VM's last file descriptor is closed:
+        // locals go in the reverse order of their making.
         unsafe { vm.set_user_memory_region(region) }.failed("KVM_SET_USER_MEMORY_REGION")?;
         let mut vcpu = vm.create_vcpu(0).failed("KVM_CREATE_VCPU")?;
         vcpu.get_sregs().failed("KVM_GET_SREGS")?;

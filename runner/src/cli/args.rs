@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 /// Which memory type does a KVM guest really get, and is it right?
 ///
-/// Boots tiny guests that program MTRRs, PAT and CR0.CD, and compares what they and the host see with the architecture and
-/// with the policy of this host's KVM.
+/// Boots tiny guests that program MTRRs, PAT and CR0.CD, and compares what they and the host see with the architecture
+/// and with the policy of this host's KVM.
 #[derive(Debug, Parser)]
 #[command(name = "kvm-memtype", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub struct Cli {

@@ -51,8 +51,8 @@ fn run(judge: &Judge<'_>, run: &Run) -> Vec<CellVerdict> {
     verdicts.chain(missing.map(|cell| Cells::not_run(&cell.id))).collect()
 }
 
-/// The verdict on a guest's serial log on standard input. How the VM ended is not in it: a log with an end line is taken for
-/// one of a guest that ran to its end.
+/// The verdict on a guest's serial log on standard input. How the VM ended is not in it: a log with an end line is
+/// taken for one of a guest that ran to its end.
 fn serial_log(judge: &Judge<'_>, tests: &[TestRef], machine: Option<Wanted>) -> Result<CellVerdict, Failure> {
     let mut bytes = Vec::new();
     let read = std::io::stdin().read_to_end(&mut bytes);

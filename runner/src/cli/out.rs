@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-/// Standard output, with colours where somebody sees them. When whoever read it has gone, the rest is dropped in silence: a
-/// run goes on, keeps its results and ends with the exit code that it would have had.
+/// Standard output, with colours where somebody sees them. When whoever read it has gone, the rest is dropped in
+/// silence: a run goes on, keeps its results and ends with the exit code that it would have had.
 pub fn stdout() -> UntilGone<impl Write> {
     UntilGone { out: anstream::stdout(), gone: false }
 }

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 /// A mistake in a configuration, or in a name that picks something out of it.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A mistake at a place in a file. `excerpt` is that line with a caret under the mistake, each line after a line feed.
+    /// A mistake at a place in a file. `excerpt` is that line with a caret under the mistake, each line after a line
+    /// feed.
     #[error("{place}: {message}{excerpt}")]
     At {
         /// File, line and column, counted from 1: `configs/suites/default.toml:7:9`.

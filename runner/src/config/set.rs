@@ -20,8 +20,8 @@ pub fn embedded() -> &'static [(&'static str, &'static str)] {
 pub struct Set(BTreeMap<String, Source>);
 
 impl Set {
-    /// The embedded files. With a directory, its files are laid over them: one with the path of an embedded file replaces
-    /// it, others are added. Hidden files in it are passed over.
+    /// The embedded files. With a directory, its files are laid over them: one with the path of an embedded file
+    /// replaces it, others are added. Hidden files in it are passed over.
     ///
     /// # Errors
     /// The directory or a file in it cannot be read, is not UTF-8, or is not where a configuration belongs.

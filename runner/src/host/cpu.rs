@@ -21,8 +21,8 @@ pub struct Cpu {
     pub vmx: bool,
     /// SVM, CPUID.80000001H:ECX bit 2.
     pub svm: bool,
-    /// The vendor string of the hypervisor below this host (CPUID leaf 0x40000000), if CPUID.1:ECX bit 31 says that there is
-    /// one: then KVM runs nested, or in software.
+    /// The vendor string of the hypervisor below this host (CPUID leaf 0x40000000), if CPUID.1:ECX bit 31 says that
+    /// there is one: then KVM runs nested, or in software.
     pub hypervisor: Option<String>,
 }
 

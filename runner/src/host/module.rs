@@ -23,7 +23,8 @@ impl Modules {
     }
 
     fn in_dir(dir: &Path, cpu: &Cpu) -> Modules {
-        // A loadable kvm lists the modules that use it; beside one that is built in, the vendor module is known by its name.
+        // A loadable kvm lists the modules that use it; beside one that is built in, the vendor module is known by its
+        // name.
         let mut candidates = names(&dir.join("kvm/holders"));
         candidates.extend(names(dir));
         candidates.retain(|name| name.starts_with("kvm_") && runs_on(name, cpu));

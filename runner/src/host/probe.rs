@@ -59,8 +59,8 @@ impl Host {
         rows.map(|(name, value)| (name.to_owned(), value)).into()
     }
 
-    /// The facts for guests on machine `machine` ([`Machine::name`](crate::machine::Machine::name)). Of a machine without
-    /// KVM, little is known.
+    /// The facts for guests on machine `machine` ([`Machine::name`](crate::machine::Machine::name)). Of a machine
+    /// without KVM, little is known.
     pub fn facts(&self, machine: &str) -> Facts {
         let mut facts = Facts::default();
         let mut set = |name: &str, fact: Fact| facts.0.insert(name.to_owned(), fact);

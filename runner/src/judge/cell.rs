@@ -31,8 +31,8 @@ pub struct Judgement {
     pub reason: String,
     /// The governing policy; nothing if there is none.
     pub policy: Option<String>,
-    /// How many points of the test were decided: predicted, right or wrong. The registers of a new vCPU are judged, but not
-    /// counted: they stand in the log of a test that did nothing.
+    /// How many points of the test were decided: predicted, right or wrong. The registers of a new vCPU are judged, but
+    /// not counted: they stand in the log of a test that did nothing.
     pub points: u64,
     /// The points that are not as predicted, equal neighbours merged, and not all if there are very many.
     pub disagreements: Vec<Point>,
@@ -59,8 +59,8 @@ impl<'a> Judge<'a> {
         Judge { policies, deviations }
     }
 
-    /// Judges what was observed of `test` (`family/test`), which makes at least `least` points, in run `run`, or in any run
-    /// for a log that somebody kept.
+    /// Judges what was observed of `test` (`family/test`), which makes at least `least` points, in run `run`, or in any
+    /// run for a log that somebody kept.
     pub fn cell(&self, test: &str, least: u64, observed: &Observed, run: Option<u64>, facts: &Facts) -> Judgement {
         let policy = match self.policies.governing(facts) {
             Ok(policy) => policy,

@@ -49,8 +49,8 @@ struct PointExcuse {
     expected: Class,
     /// What is seen.
     seen: Class,
-    /// Of two values, the bits in which they may differ; all of them where there is no such word. Where a write should be
-    /// refused, the values are the one written and the one that the register then holds.
+    /// Of two values, the bits in which they may differ; all of them where there is no such word. Where a write should
+    /// be refused, the values are the one written and the one that the register then holds.
     bits: Option<BitRange>,
 }
 
@@ -160,8 +160,8 @@ impl Deviations {
     /// Reads deviations, any number in a file. `tests` are the names of all tests, as `family/test`.
     ///
     /// # Errors
-    /// The first mistake, with its place: among them an id that is given twice, or a deviation that excuses nothing or shows
-    /// nowhere.
+    /// The first mistake, with its place: among them an id that is given twice, or a deviation that excuses nothing or
+    /// shows nowhere.
     pub fn load<'a>(
         sources: impl IntoIterator<Item = &'a Source>,
         tests: &[String],

@@ -81,8 +81,8 @@ pub fn read(log: &[Line], end: &End, test: &str, run: Option<u64>, mut take: imp
     account
 }
 
-/// Whether it is something that a test does. What comes by itself is not: it depends on KVM how many MMIO exits or machine
-/// checks there are, and the model holds each of them against what was done.
+/// Whether it is something that a test does. What comes by itself is not: it depends on KVM how many MMIO exits or
+/// machine checks there are, and the model holds each of them against what was done.
 fn is_done(event: &Event<'_>) -> bool {
     match event {
         Event::Write { .. } | Event::Read { .. } => true,

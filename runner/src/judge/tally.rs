@@ -10,14 +10,16 @@ use crate::model::{Action, Decision, Effect, Why};
 use crate::report::counted;
 use std::collections::BTreeSet;
 
-/// The most disagreements that a judgement keeps after merging, of those that a deviation excuses and of the others each.
+/// The most disagreements that a judgement keeps after merging, of those that a deviation excuses and of the others
+/// each.
 const MOST_DISAGREEMENTS: usize = 64;
 /// The most departures from the architecture that it shows.
 const MOST_EXAMPLES: usize = 4;
 
 /// What a walk through a log adds up to.
 pub(super) struct Tally<'a> {
-    /// Decided points. The registers of a new vCPU are none of the test's: they stand in the log of a test that did nothing.
+    /// Decided points. The registers of a new vCPU are none of the test's: they stand in the log of a test that did
+    /// nothing.
     pub points: u64,
     /// Disagreements that a deviation excuses.
     pub excused: Points<'a>,
@@ -76,8 +78,8 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// The verdict and its reason. What makes a run worthless comes before what is wrong in it, and that before what only
-    /// weakens it.
+    /// The verdict and its reason. What makes a run worthless comes before what is wrong in it, and that before what
+    /// only weakens it.
     pub fn verdict(
         &mut self,
         end: &End,

@@ -38,7 +38,8 @@ impl fmt::Debug for Chosen {
 /// Makes the machine that is wanted, and boots a first guest on it.
 ///
 /// # Errors
-/// The machine that was asked for cannot be had or cannot run a guest; or none was asked for and QEMU cannot be had either.
+/// The machine that was asked for cannot be had or cannot run a guest; or none was asked for and QEMU cannot be had
+/// either.
 pub fn choose(wanted: Option<Wanted>) -> Result<Chosen, MachineError> {
     let chosen = |machine| Ok(Chosen { machine, fallback: None });
     match wanted {

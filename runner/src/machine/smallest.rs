@@ -2,8 +2,8 @@
 
 use wire::layout::IMAGE;
 
-/// An ELF64 that loads `code` at [`IMAGE`]. Its entry is the first byte in 64-bit mode, its PVH note's the same byte in 32-bit
-/// protected mode.
+/// An ELF64 that loads `code` at [`IMAGE`]. Its entry is the first byte in 64-bit mode, its PVH note's the same byte in
+/// 32-bit protected mode.
 ///
 /// The note is XEN_ELFNOTE_PHYS32_ENTRY (`include/xen/interface/elfnote.h`), which QEMU asks of a PVH kernel.
 pub fn elf(code: &[u8]) -> Vec<u8> {

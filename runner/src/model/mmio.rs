@@ -38,8 +38,8 @@ fn fragments(access: &Access) -> [Option<Fragment>; 2] {
     ]
 }
 
-/// What was seen of an access, and what is predicted. Takes the exits that belong to the access from the front of `exits`,
-/// and leaves the memory of the slots as the guest saw it.
+/// What was seen of an access, and what is predicted. Takes the exits that belong to the access from the front of
+/// `exits`, and leaves the memory of the slots as the guest saw it.
 pub fn access(access: &Access, slots: &mut Slots, exits: &mut VecDeque<Exit>) -> (Effect, Effect, Rule) {
     let (mut seen_exits, mut wanted_exits): (Exits, Exits) = ([None; 2], [None; 2]);
     let (mut wanted, mut rule) = (0, Rule::Slot);

@@ -1,4 +1,5 @@
-//! A point: what was done, what was seen, and what is predicted, in a form that is cheap to make by the hundred thousand.
+//! A point: what was done, what was seen, and what is predicted, in a form that is cheap to make by the hundred
+//! thousand.
 
 use wire::insn::Insn;
 use wire::outcome::{After, Fault};
@@ -62,8 +63,8 @@ pub enum Effect {
     Ran,
     /// A read or an instruction raised this exception.
     Fault(Fault),
-    /// A write: the exception, if any, and what is read back. `AsWritten` is the value written, or, after an exception, the
-    /// value from before.
+    /// A write: the exception, if any, and what is read back. `AsWritten` is the value written, or, after an exception,
+    /// the value from before.
     Written { fault: Option<Fault>, after: After },
     /// A step's reply.
     Reply { status: Status, value: u64 },

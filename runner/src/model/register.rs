@@ -62,8 +62,8 @@ impl Fate {
     }
 }
 
-/// A guest's account of a write of `value` to a register that held `before`, with `AsWritten` for all that reads as if it
-/// were said.
+/// A guest's account of a write of `value` to a register that held `before`, with `AsWritten` for all that reads as if
+/// it were said.
 pub fn seen(value: u64, outcome: Outcome, before: Option<u64>) -> Effect {
     let quiet = if outcome.fault.is_none() { Some(value) } else { before };
     let after = match outcome.after {

@@ -201,8 +201,8 @@ impl<'p> Replay<'p> {
         (cpu.long_mode, cpu.after_init) = (true, false);
     }
 
-    /// Decides what is still due on a vCPU when the VM ends or the vCPU is given something new: it did not show, unless it
-    /// is the triple fault that ended the VM.
+    /// Decides what is still due on a vCPU when the VM ends or the vCPU is given something new: it did not show, unless
+    /// it is the triple fault that ended the VM.
     fn settle(&mut self, cpu: u8, shutdown: bool, decide: &mut impl Decide<'p>) {
         let by = |rule, expected| Ok(Prediction { expected, row: "#MC", rule, source: mce::INJECT_SOURCE });
         let happened = if shutdown { Effect::Happened } else { Effect::Nothing };

@@ -62,8 +62,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The cells of a suite that any of the filters picks; all of them where there is no filter. A filter is the id of a
-    /// cell, which picks that cell, or else a pattern over ids (with `*`) or a part of ids (without).
+    /// The cells of a suite that any of the filters picks; all of them where there is no filter. A filter is the id of
+    /// a cell, which picks that cell, or else a pattern over ids (with `*`) or a part of ids (without).
     ///
     /// # Errors
     /// A pattern in the suite or a filter that picks nothing, with the nearest name.

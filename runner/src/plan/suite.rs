@@ -46,8 +46,8 @@ impl Suite {
         Ok(Suite { id: source.id().to_owned(), summary, blocks: cells, source: source.clone() })
     }
 
-    /// The pairs of a test and a VM configuration, as positions in the lists of their names, in the order of the file; in a
-    /// block, in the order of the lists. A pair can come twice.
+    /// The pairs of a test and a VM configuration, as positions in the lists of their names, in the order of the file;
+    /// in a block, in the order of the lists. A pair can come twice.
     ///
     /// # Errors
     /// A pattern that matches nothing, or no pattern at all.

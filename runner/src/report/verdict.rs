@@ -37,8 +37,8 @@ impl<'a> Cells<'a> {
         Cells { header, positions }
     }
 
-    /// The run id that the guest of a cell puts into its report: that of the run and the cell's position in the plan, so that
-    /// a line of another cell of the same run is noticed too.
+    /// The run id that the guest of a cell puts into its report: that of the run and the cell's position in the plan,
+    /// so that a line of another cell of the same run is noticed too.
     pub fn run_id(&self, cell: &str) -> Option<u64> {
         self.positions.get(cell).map(|&at| self.header.run.wrapping_add(at as u64))
     }

@@ -69,8 +69,8 @@ fn runs(root: &Path) -> Result<Vec<String>, ResultsError> {
     Ok(names)
 }
 
-/// Orders names of runs, newest first: by time, then by the number that tells runs of one second apart. A directory that
-/// somebody named otherwise counts as oldest.
+/// Orders names of runs, newest first: by time, then by the number that tells runs of one second apart. A directory
+/// that somebody named otherwise counts as oldest.
 fn age(name: &str) -> Reverse<(&str, u32, &str)> {
     let (time, rest) = name.split_once('-').filter(|(time, _)| is_time(time)).unwrap_or_default();
     let number = rest.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(1);

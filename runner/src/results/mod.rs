@@ -1,7 +1,7 @@
 //! Results: one directory per run, written as the run goes, so that a killed run loses nothing and can be resumed.
 //!
-//! `observations.jsonl` holds what was observed: a [`Header`] in line 1, then a [`CellResult`] a line, each synced before
-//! the runner goes on. It is only ever appended to. `verdicts.jsonl` is derived from it and may be made anew.
+//! `observations.jsonl` holds what was observed: a [`Header`] in line 1, then a [`CellResult`] a line, each synced
+//! before the runner goes on. It is only ever appended to. `verdicts.jsonl` is derived from it and may be made anew.
 
 mod dir;
 mod error;

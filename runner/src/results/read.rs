@@ -15,8 +15,8 @@ pub struct Run {
     pub header: Header,
     /// What came of each cell, in the order in which they were done.
     pub results: Vec<CellResult>,
-    /// Bytes of a last line that was not written whole: the run was killed then, or goes on just now. That cell counts as
-    /// not done.
+    /// Bytes of a last line that was not written whole: the run was killed then, or goes on just now. That cell counts
+    /// as not done.
     pub torn: usize,
     /// Bytes of the whole lines.
     pub(super) whole: usize,
@@ -48,7 +48,8 @@ impl Run {
         Ok(Run { dir: dir.to_owned(), header, results, torn: bytes.len() - whole, whole })
     }
 
-    /// Ids of the cells that need not be run again: all that have a result other than [`Error`](super::CellOutcome::Error).
+    /// Ids of the cells that need not be run again: all that have a result other than
+    /// [`Error`](super::CellOutcome::Error).
     pub fn done(&self) -> HashSet<String> {
         self.results.iter().filter(|result| result.outcome.is_final()).map(|result| result.cell.clone()).collect()
     }

@@ -2,7 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A time in UTC as `20251231T235959Z`, which sorts by time and needs no quoting in a shell. Time before 1970 counts as 1970.
+/// A time in UTC as `20251231T235959Z`, which sorts by time and needs no quoting in a shell. Time before 1970 counts as
+/// 1970.
 pub fn utc(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (year, month, day) = date(seconds / 86400);
@@ -10,8 +11,8 @@ pub fn utc(time: SystemTime) -> String {
     format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
 }
 
-/// The date that is `days` after 1970-01-01. Counted in years that start in March, in which the leap day is the last, and
-/// in eras of 400 of them: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
+/// The date that is `days` after 1970-01-01. Counted in years that start in March, in which the leap day is the last,
+/// and in eras of 400 of them: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
 fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);

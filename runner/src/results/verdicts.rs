@@ -8,8 +8,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process;
 
-/// Writes `verdicts.jsonl` of a run, one verdict a line. A file of that name is replaced at once: whoever reads it sees all
-/// of the one or all of the other.
+/// Writes `verdicts.jsonl` of a run, one verdict a line. A file of that name is replaced at once: whoever reads it sees
+/// all of the one or all of the other.
 ///
 /// # Errors
 /// The system refuses; an earlier file is as it was.

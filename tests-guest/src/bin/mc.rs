@@ -26,7 +26,8 @@ guest::test!(
     MC,
     points = 38,
     |out| {
-        // Bits above the number of banks: MCG_CTL_P, EXT_P, CMCI_P, TES_P, EXT_CNT, SER_P, EMC_P, ELOG_P, LMCE_P, SEAM_NR.
+        // Bits above the number of banks: MCG_CTL_P, EXT_P, CMCI_P, TES_P, EXT_CNT, SER_P, EMC_P, ELOG_P, LMCE_P,
+        // SEAM_NR.
         let caps = [0, CTL_P, 1 << 9, 1 << 10, 1 << 11, 0xff << 16, SER_P, 1 << 25, 1 << 26, 1 << 27, 1 << 12, 1 << 63];
         let banks = [0, 1, 9, 31, 32, 33, 0xff];
         for mcg_cap in banks.map(|banks| CTL_P | SER_P | banks).into_iter().chain(caps.map(|cap| cap | 32)) {

@@ -34,8 +34,8 @@ fn in_byte(base: u64, byte: u8) -> impl Iterator<Item = u64> {
     BYTES.into_iter().map(move |value| base & !(0xff << (8 * byte)) | u64::from(value) << (8 * byte))
 }
 
-// Where the subject is entry 0 of the PAT, the guest's own code, stack and page walks have the type under test on a KVM that
-// honours the PAT. Entry 0 is WB in all else.
+// Where the subject is entry 0 of the PAT, the guest's own code, stack and page walks have the type under test on a KVM
+// that honours the PAT. Entry 0 is WB in all else.
 guest::test!("pat-types", "The VMM sets all 256 values in one byte of the PAT.", Needs::STEPS, points = 512, |_| {
     Path::Msrs.sweep(0, PAT, Series::byte(PAT_TYPES, 0), 256);
 });

@@ -15,8 +15,8 @@ use wire::register::{Place, Register};
 
 guest::family!();
 
-/// Eight rotations of [`PAT_TYPES`] and their mirror images, but with WB in entry 0, by which all is mapped that the guest
-/// itself uses. Only `bytes` and `flip` put other types there, because entry 0 is one of their subjects.
+/// Eight rotations of [`PAT_TYPES`] and their mirror images, but with WB in entry 0, by which all is mapped that the
+/// guest itself uses. Only `bytes` and `flip` put other types there, because entry 0 is one of their subjects.
 const PERMUTED: [u64; 16] = {
     let mut values = [0; _];
     let mut n = 0;

@@ -99,7 +99,8 @@ fn read_all() -> [ReadOutcome; REGISTERS.len()] {
     })
 }
 
-/// Writes to the registers on the vCPU that runs this: to MSRs a value that no other vCPU writes, to CR0 what [`next_cr0`] says.
+/// Writes to the registers on the vCPU that runs this: to MSRs a value that no other vCPU writes, to CR0 what
+/// [`next_cr0`] says.
 fn write_all(cpu: u8) -> [(u64, Outcome); REGISTERS.len()] {
     const TYPES: [u64; 4] = [0, 1, 4, 5];
     let kind = TYPES[usize::from(cpu) % TYPES.len()];
@@ -109,8 +110,8 @@ fn write_all(cpu: u8) -> [(u64, Outcome); REGISTERS.len()] {
                 MTRR_DEF_TYPE => 0xc00 | kind,
                 _ if index == MTRR_PHYSBASE0 + 4 => (u64::from(cpu) + 8) << 28 | kind,
                 _ if index == MTRR_PHYSBASE0 + 5 => 0xf_0000_0800 | 0xf000_0000 << cpu & 0xffff_f000,
-                // The PAT and the fixed-range MTRR: one type in every byte, and in the lowest WB, since entry 0 of the PAT
-                // maps all that the guest itself uses.
+                // The PAT and the fixed-range MTRR: one type in every byte, and in the lowest WB, since entry 0 of the
+                // PAT maps all that the guest itself uses.
                 _ => WB | (kind * 0x0101_0101_0101_0100),
             };
             (value, sweep::write_msr(index, value))
@@ -122,9 +123,10 @@ fn write_all(cpu: u8) -> [(u64, Outcome); REGISTERS.len()] {
     })
 }
 
-/// CR0 of the vCPU that runs this with another legal combination of CD and NW. There are three, so vCPUs must share them: even
-/// ones take the one before, odd ones the one after. So neighbours differ where all found the same, as when the VMM starts
-/// them, and where application processors found both bits set, as INIT leaves them, and the vCPU that boots neither.
+/// CR0 of the vCPU that runs this with another legal combination of CD and NW. There are three, so vCPUs must share
+/// them: even ones take the one before, odd ones the one after. So neighbours differ where all found the same, as when
+/// the VMM starts them, and where application processors found both bits set, as INIT leaves them, and the vCPU that
+/// boots neither.
 fn next_cr0(cpu: u8) -> u64 {
     const LEGAL: [u64; 3] = [0, CR0_CD, CR0_CD | CR0_NW];
     let found = cr0::read();

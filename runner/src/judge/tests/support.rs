@@ -59,8 +59,8 @@ impl Log {
     }
 }
 
-/// A run of `family/test` that ends as `end`: vCPU 0 is created, then `guest` writes its report. Only a guest that ends by
-/// itself ends its report.
+/// A run of `family/test` that ends as `end`: vCPU 0 is created, then `guest` writes its report. Only a guest that ends
+/// by itself ends its report.
 pub fn run_to(end: End, guest: impl FnOnce(&mut Writer<Log>, &Log)) -> Observed {
     let log = Log::default();
     log.created(0);

@@ -1,8 +1,8 @@
 //! Wakes a thread out of KVM_RUN when its time is up.
 //!
-//! A POSIX timer sends the thread a signal at the deadline and then every few milliseconds, until it is disarmed. So a signal
-//! that comes between the look at the clock and KVM_RUN is followed by one that comes inside. No watchdog thread is needed,
-//! and a timer costs four system calls a VM.
+//! A POSIX timer sends the thread a signal at the deadline and then every few milliseconds, until it is disarmed. So a
+//! signal that comes between the look at the clock and KVM_RUN is followed by one that comes inside. No watchdog thread
+//! is needed, and a timer costs four system calls a VM.
 
 use super::sys::thread_id;
 use std::io;
@@ -34,8 +34,8 @@ pub fn install() -> io::Result<()> {
     }
 }
 
-/// Lets the signal through to this thread: a mask outlives exec, so whoever started the runner may have blocked it, and a
-/// blocked signal wakes nobody.
+/// Lets the signal through to this thread: a mask outlives exec, so whoever started the runner may have blocked it, and
+/// a blocked signal wakes nobody.
 fn unblock() -> io::Result<()> {
     // SAFETY: all zeros is a valid sigset_t.
     let mut set: libc::sigset_t = unsafe { MaybeUninit::zeroed().assume_init() };

@@ -79,7 +79,8 @@ impl KvmMachine {
         Ok(KvmMachine { cpuid, listed_msrs: listed.as_slice().iter().copied().collect(), can, lie: None, kvm })
     }
 
-    /// Plants a fault: guests of this machine see a KVM that lies. For tests of the suite itself; no command line reaches it.
+    /// Plants a fault: guests of this machine see a KVM that lies. For tests of the suite itself; no command line
+    /// reaches it.
     pub fn lying(self, lie: Lie) -> Self {
         KvmMachine { lie: Some(lie), ..self }
     }

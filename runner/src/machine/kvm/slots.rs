@@ -84,8 +84,8 @@ fn tell(vm: &VmFd, api: SlotApi, slot: u8, flags: u32, gpa: u64, size: u64, hva:
         SlotApi::V1 => {
             let kvm_userspace_memory_region2 { slot, flags, guest_phys_addr, memory_size, userspace_addr, .. } = region;
             let region = kvm_userspace_memory_region { slot, flags, guest_phys_addr, memory_size, userspace_addr };
-            // SAFETY: the memory at `hva` is a mapping of `size` bytes that outlives the VM (both are fields of it, and the
-            // VM's file descriptor is dropped first); size 0 takes the slot away.
+            // SAFETY: the memory at `hva` is a mapping of `size` bytes that outlives the VM (both are fields of it, and
+            // the VM's file descriptor is dropped first); size 0 takes the slot away.
             unsafe { vm.set_user_memory_region(region) }
         }
         // SAFETY: as above.

@@ -33,8 +33,8 @@ pub enum Then {
     End(End),
 }
 
-/// The MSRs that a VMM saves and restores for memory types: PAT, the default type, fixed and variable MTRRs. The list is
-/// wired in, as in every VMM, because KVM_GET_MSR_INDEX_LIST names no MTRR.
+/// The MSRs that a VMM saves and restores for memory types: PAT, the default type, fixed and variable MTRRs. The list
+/// is wired in, as in every VMM, because KVM_GET_MSR_INDEX_LIST names no MTRR.
 pub fn state_msrs() -> impl Iterator<Item = u32> {
     let variable = MTRR_PHYSBASE0..MTRR_PHYSBASE0 + 2 * VARIABLE_MTRRS;
     [PAT, MTRR_DEF_TYPE].into_iter().chain(FIXED_MTRRS).chain(variable)
@@ -132,8 +132,8 @@ impl Vm<'_> {
         }
     }
 
-    /// Saves one vCPU's special registers and [`state_msrs`] and restores them on another, in the order of QEMU: special
-    /// registers, then MSRs. What says which vCPU it is (the APIC base with its BSP bit) stays.
+    /// Saves one vCPU's special registers and [`state_msrs`] and restores them on another, in the order of QEMU:
+    /// special registers, then MSRs. What says which vCPU it is (the APIC base with its BSP bit) stays.
     fn copy_state(&self, caller: Caller<'_>, from: u8, to: u8) -> Reply {
         let mut saved = None;
         let read = self.on(caller, from, |vcpu| match (vcpu.get_sregs(), read_state(vcpu)) {

@@ -18,7 +18,8 @@ mod number {
 
 use number::{KVM_X86_GET_MCE_CAP_SUPPORTED, KVM_X86_SET_MCE, KVM_X86_SETUP_MCE};
 
-/// MCG_CAP bits that KVM_X86_SETUP_MCE takes besides the number of banks (`arch/x86/kvm/x86.c`, `kvm_caps.supported_mce_cap`).
+/// MCG_CAP bits that KVM_X86_SETUP_MCE takes besides the number of banks (`arch/x86/kvm/x86.c`,
+/// `kvm_caps.supported_mce_cap`).
 ///
 /// # Errors
 /// What the ioctl says.
@@ -50,8 +51,8 @@ fn done(returned: i32) -> io::Result<()> {
     if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Id of an MSR for KVM_GET_ONE_REG and KVM_SET_ONE_REG (`KVM_X86_REG_MSR`, `arch/x86/include/uapi/asm/kvm.h`): x86, 64 bits
-/// wide, of the type MSR.
+/// Id of an MSR for KVM_GET_ONE_REG and KVM_SET_ONE_REG (`KVM_X86_REG_MSR`, `arch/x86/include/uapi/asm/kvm.h`): x86, 64
+/// bits wide, of the type MSR.
 pub const fn one_reg_msr(index: u32) -> u64 {
     const KVM_REG_X86: u64 = 0x2000_0000_0000_0000;
     const KVM_REG_SIZE_U64: u64 = 0x0030_0000_0000_0000;

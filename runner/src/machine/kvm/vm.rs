@@ -21,7 +21,8 @@ use wire::layout::{DOORBELL_PORT, EXIT_PORT, SERIAL_PORT};
 use wire::needs::Needs;
 use wire::register::{Place, Register};
 
-/// GPA of the pages for KVM_SET_TSS_ADDR: right above the page at 0xfffbc000 where KVM puts its identity map by default.
+/// GPA of the pages for KVM_SET_TSS_ADDR: right above the page at 0xfffbc000 where KVM puts its identity map by
+/// default.
 pub const TSS_PAGES: usize = 0xfffb_d000;
 
 /// A VM while it runs. The file descriptors come first, so that they close before the memory that they map goes.
@@ -76,11 +77,13 @@ impl<'a> Vm<'a> {
         let ram: GuestMemoryMmap =
             GuestMemoryMmap::from_ranges(&[(GuestAddress(0), boot::RAM)]).failed("cannot map the guest's RAM")?;
         let fd = machine.kvm.create_vm().failed("cannot make a VM (KVM_CREATE_VM)")?;
-        // VMX without unrestricted guest runs real mode in virtual-8086 mode, and a vCPU is in real mode when it is made. It wants
-        // three pages for a TSS (Documentation/virt/kvm/api.rst, KVM_SET_TSS_ADDR); other KVMs do not care.
+        // VMX without unrestricted guest runs real mode in virtual-8086 mode, and a vCPU is in real mode when it is
+        // made. It wants three pages for a TSS (Documentation/virt/kvm/api.rst, KVM_SET_TSS_ADDR); other KVMs do not
+        // care.
         fd.set_tss_address(TSS_PAGES).failed("cannot place the TSS for real mode (KVM_SET_TSS_ADDR)")?;
         if job.needs.has(Needs::APIC) {
-            // Local APICs in the kernel and nothing else: a PIC and an I/O APIC cost milliseconds and are of no use here.
+            // Local APICs in the kernel and nothing else: a PIC and an I/O APIC cost milliseconds and are of no use
+            // here.
             let split = kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, ..Default::default() };
             fd.enable_cap(&split).failed("cannot make local APICs (KVM_CAP_SPLIT_IRQCHIP)")?;
         }
@@ -95,8 +98,8 @@ impl<'a> Vm<'a> {
             memory_size: boot::RAM as u64,
             userspace_addr: hva as u64,
         };
-        // SAFETY: the region is the whole of `ram`, which lives as long as the VM's file descriptors: they are fields of the
-        // same struct and are dropped before it.
+        // SAFETY: the region is the whole of `ram`, which lives as long as the VM's file descriptors: they are fields
+        // of the same struct and are dropped before it.
         unsafe { fd.set_user_memory_region(region) }
             .failed("cannot give the VM its RAM (KVM_SET_USER_MEMORY_REGION)")?;
         let mut log = Log::new(job.limits.output);
@@ -218,7 +221,8 @@ impl<'a> Vm<'a> {
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Left::GoOn,
             Err(error) => return Err(error).failed("KVM_RUN failed"),
         };
-        // The boot vCPU alone calls time, so that its RIP is the one that is reported: it never leaves its loop before the end.
+        // The boot vCPU alone calls time, so that its RIP is the one that is reported: it never leaves its loop before
+        // the end.
         if cpu == 0 && matches!(left, Left::GoOn) && Instant::now() >= self.deadline {
             return Ok(Left::End(End::Timeout { rip: vcpu.get_regs().ok().map(|regs| regs.rip) }));
         }

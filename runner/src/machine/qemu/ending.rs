@@ -31,10 +31,11 @@ pub fn end(ended: &Ended) -> Result<End, String> {
         Cause::Exited(status) => {
             let complaint = complaint(&ended.stderr);
             match (status.code(), status.signal()) {
-                // A triple fault resets the machine, and -no-reboot makes that an orderly end, whatever else QEMU remarked. It
-                // ends with 0 too when somebody tells it to.
+                // A triple fault resets the machine, and -no-reboot makes that an orderly end, whatever else QEMU
+                // remarked. It ends with 0 too when somebody tells it to.
                 (Some(0), _) if !complaint.contains("terminating on signal") => Ok(End::Shutdown),
-                // isa-debug-exit: the value is shifted by one and made odd. Status 1 is QEMU's own, too, but with a reason.
+                // isa-debug-exit: the value is shifted by one and made odd. Status 1 is QEMU's own, too, but with a
+                // reason.
                 (Some(code), _) if code & 1 == 1 && (code != 1 || complaint.is_empty()) => {
                     Ok(End::Exit(code as u32 >> 1))
                 }

@@ -25,8 +25,8 @@ pub struct Qemu {
 }
 
 impl Qemu {
-    /// Finds QEMU (`KVM_MEMTYPE_QEMU`, else PATH), and the CPU model and firmware with which it runs a guest of a few bytes here. Takes
-    /// about a tenth of a second.
+    /// Finds QEMU (`KVM_MEMTYPE_QEMU`, else PATH), and the CPU model and firmware with which it runs a guest of a few
+    /// bytes here. Takes about a tenth of a second.
     ///
     /// # Errors
     /// There is no QEMU, or it does not run such a guest; says what to do or what QEMU said.

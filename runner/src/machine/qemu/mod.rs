@@ -1,7 +1,7 @@
 //! QEMU as a machine, with KVM or with its own emulation (TCG).
 //!
-//! QEMU boots the same guests by PVH. It has no doorbell, so tests with host steps are not for it; what it adds is another
-//! VMM on the same KVM, and, with TCG, a negative control that validates next to nothing.
+//! QEMU boots the same guests by PVH. It has no doorbell, so tests with host steps are not for it; what it adds is
+//! another VMM on the same KVM, and, with TCG, a negative control that validates next to nothing.
 
 mod command;
 mod ending;

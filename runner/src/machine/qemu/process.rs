@@ -38,8 +38,8 @@ pub struct Ended {
     pub cause: Cause,
 }
 
-/// Runs `command` to its end or to a limit. `files` are left open for it. `hopeless` looks at standard error whenever more
-/// of it came, and says whether waiting has no use any more.
+/// Runs `command` to its end or to a limit. `files` are left open for it. `hopeless` looks at standard error whenever
+/// more of it came, and says whether waiting has no use any more.
 ///
 /// The child is in a process group of its own, which is killed as a whole, and dies with the thread that called this.
 ///
@@ -58,8 +58,8 @@ pub fn run(command: &mut Command, files: &[&File], limits: Limits, hopeless: fn(
     let (Some(mut stdout), Some(mut stderr)) = (group.0.stdout.take(), group.0.stderr.take()) else {
         return Err(io::Error::other("a pipe to the child is missing"));
     };
-    // SAFETY: the descriptor is open, and the call takes no pointer. A smaller pipe, where the system allows no more, works
-    // too.
+    // SAFETY: the descriptor is open, and the call takes no pointer. A smaller pipe, where the system allows no more,
+    // works too.
     unsafe { libc::fcntl(stdout.as_raw_fd(), libc::F_SETPIPE_SZ, PIPE) };
     let exit = pidfd(&group.0)?;
 
@@ -127,8 +127,8 @@ struct Group(Child);
 impl Group {
     /// Kills whatever is left of the group and takes the leader's status.
     fn end(&mut self) -> io::Result<ExitStatus> {
-        // SAFETY: the call takes no pointer. The leader was not waited for yet, so its id still is this group's; a leader
-        // that has ended already keeps its status.
+        // SAFETY: the call takes no pointer. The leader was not waited for yet, so its id still is this group's; a
+        // leader that has ended already keeps its status.
         unsafe { libc::kill(-(self.0.id() as libc::pid_t), libc::SIGKILL) };
         self.0.wait()
     }

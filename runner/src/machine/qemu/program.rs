@@ -79,8 +79,8 @@ pub struct Setup {
 
 /// Tries CPU models and firmware on a guest of a few bytes; the first pair that runs it is taken.
 ///
-/// CPU model `host` shows what the CPU has, but QEMU aborts on it where KVM refuses an MSR that QEMU thinks is there. The
-/// small build of SeaBIOS has few drivers to wait for, but not every distribution ships it.
+/// CPU model `host` shows what the CPU has, but QEMU aborts on it where KVM refuses an MSR that QEMU thinks is there.
+/// The small build of SeaBIOS has few drivers to wait for, but not every distribution ships it.
 ///
 /// # Errors
 /// No pair works; the error is that of the last, which is QEMU's own default.

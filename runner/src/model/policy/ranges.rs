@@ -18,8 +18,8 @@ pub struct BitRange {
 }
 
 impl BitRange {
-    /// The bits as a mask, or nothing if it takes a MAXPHYADDR and that is not known. Empty where MAXPHYADDR is above the
-    /// last bit.
+    /// The bits as a mask, or nothing if it takes a MAXPHYADDR and that is not known. Empty where MAXPHYADDR is above
+    /// the last bit.
     pub fn mask(self, maxphyaddr: Option<u8>) -> Option<u64> {
         let first = match self.first {
             First::Bit(bit) => bit,

@@ -1,9 +1,9 @@
 //! Lines on the serial line: sequence number, body, checksum; a start that names run and test, an end that counts.
 //!
 //! ```text
-//! 0 kmt1 5eed pat-msr/reset*8c1f
-//! 1 r 277 1=7040600070406*53aa
-//! 2 end 1*0b17
+//! 0 kmt1 5eed pat-msr/reset*e21e
+//! 1 r 277 1=7040600070406*c04d
+//! 2 end 1*2101
 //! ```
 //! All numbers are hexadecimal. The checksum is CRC-16/X-25 over the run id (eight bytes, little-endian) and the line
 //! up to the `*`, so a line of another run does not fit, even where it was cut out whole.

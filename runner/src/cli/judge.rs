@@ -79,7 +79,7 @@ fn test_of(log: &[Line]) -> Result<String, String> {
             return Ok(test);
         }
     }
-    Err("no start line such as `0 kmt1 5eed pat-msr/bytes*8c1f`".to_owned())
+    Err("no start line such as `0 kmt1 5eed pat-msr/bytes*fa71`".to_owned())
 }
 
 /// What is known of the machine that a log came from: nothing of QEMU TCG; this host, where it was KVM.

@@ -207,3 +207,18 @@ fn each_kind_of_damage_has_its_name() {
     let foreign = other.lines().nth(2).unwrap();
     assert!(matches!(said(&[lines[0], foreign]), StreamError::Checksum { .. }));
 }
+
+/// The protocol does not change unnoticed: these are the lines in the documentation of `frame`, and what a guest sends.
+#[test]
+fn the_documented_example_is_what_a_writer_writes() {
+    let read = Record::Reads {
+        first: Place::msr(crate::layout::PAT),
+        runs: vec![Run { count: 1, outcome: Ok(0x0007_0406_0007_0406) }],
+    };
+    let mut bytes = Vec::new();
+    let mut writer = Writer::begin(Memory(&mut bytes), 0x5eed, "pat-msr", "reset");
+    emit(&mut writer, &read);
+    writer.finish();
+    let example = "\n0 kmt1 5eed pat-msr/reset*e21e\n1 r 277 1=7040600070406*c04d\n2 end 1*2101\n";
+    assert_eq!(core::str::from_utf8(&bytes), Ok(example));
+}

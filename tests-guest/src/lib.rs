@@ -2,7 +2,7 @@
 //!
 //! 1. Guests observe and never judge: nothing in here knows what is right.
 //! 2. An instruction that may fault is tried with a fix-up ([`attempt!`]); any other exception ends the guest with a
-//! record.
+//!    record.
 //! 3. Only the vCPU that boots writes to the console. Application processors leave what they see in memory.
 //! 4. Some KVMs emulate CPL0 at 0.75 us an instruction and know few of them: code is small, and no SSE is in it.
 

@@ -9,8 +9,7 @@ impl Needs {
     pub const NONE: Needs = Needs(0);
     /// A VMM that answers the doorbell with host steps.
     pub const STEPS: Needs = Needs(1 << 8);
-    /// Local APICs, so that INIT and SIPI reach another vCPU. Where the VMM has them in the kernel this costs
-    /// milliseconds.
+    /// Local APICs, so that INIT and SIPI reach another vCPU.
     pub const APIC: Needs = Needs(1 << 9);
     /// KVM_SET_ONE_REG and KVM_GET_ONE_REG for MSRs.
     pub const ONE_REG: Needs = Needs(1 << 10);

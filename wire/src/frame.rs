@@ -9,7 +9,7 @@
 //! up to the `*`, so a line of another run does not fit, even where it was cut out whole.
 
 use crate::outcome::{self, After, Fault, Outcome, ReadOutcome};
-use crate::record::{Access, CpuidLeaf, Series, Start, Trap};
+use crate::record::{Access, CpuidLeaf, Series, Start, Timed, Trap};
 use crate::register::{Place, Register};
 use crc::{CRC_16_IBM_SDLC, Crc, Digest, Table};
 
@@ -107,6 +107,19 @@ impl<S: Sink> Writer<S> {
             .hex(rip)
             .hex(cr2)
             .end();
+    }
+
+    /// Timed accesses.
+    pub fn timed(&mut self, timed: Timed) {
+        const ENTRIES: [&str; 8] = ["0", "1", "2", "3", "4", "5", "6", "7"];
+        let Timed { cpu, cpl, gpa, pat_entry, nested, count, loads, stores } = timed;
+        let line = self.line("a").hex(cpu.into()).hex(cpl.into()).hex(gpa);
+        let line = line.word(pat_entry.map_or("-", |entry| ENTRIES[usize::from(entry & 7)]));
+        let line = match nested {
+            None => line.word("-"),
+            Some(ept) => line.word(ept.memtype.name()).glue(if ept.ignore_pat { "+IPAT" } else { "" }),
+        };
+        line.hex(count.into()).hex(loads).hex(stores).end();
     }
 
     /// What CPUID shows in one leaf.

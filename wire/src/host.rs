@@ -18,6 +18,10 @@ pub enum HostRecord {
     MmioRead { cpu: u8, width: u8, gpa: u64, value: u64 },
     /// A write that left the VM with KVM_EXIT_MMIO: `mmio-write 0 4 d0000000 5a5a`
     MmioWrite { cpu: u8, width: u8, gpa: u64, value: u64 },
+    /// KVM changed the SPTE that maps a guest page frame, as tracefs shows it: level 1 is a 4K page, 2 a 2M and 3 a 1G
+    /// one; the entries are as they are in memory, and one that maps nothing has its low three bits clear:
+    /// `spte d0000 1 8000000000000000 60000010a2b3977`
+    Spte { gfn: u64, level: u8, old: u64, new: u64 },
 }
 
 impl fmt::Display for HostRecord {
@@ -31,6 +35,7 @@ impl fmt::Display for HostRecord {
             HostRecord::MmioWrite { cpu, width, gpa, value } => {
                 write!(f, "mmio-write {cpu:x} {width:x} {gpa:x} {value:x}")
             }
+            HostRecord::Spte { gfn, level, old, new } => write!(f, "spte {gfn:x} {level:x} {old:x} {new:x}"),
         }
     }
 }
@@ -57,6 +62,12 @@ impl FromStr for HostRecord {
                     HostRecord::MmioWrite { cpu, width, gpa, value }
                 }
             }
+            "spte" => HostRecord::Spte {
+                gfn: words.hex("a guest page frame")?,
+                level: words.hex("a level")?,
+                old: words.hex("an SPTE")?,
+                new: words.hex("an SPTE")?,
+            },
             other => return Err(TextError::new("a host record", other)),
         };
         words.end()?;
@@ -89,6 +100,10 @@ impl fmt::Display for Step {
             Step::StartCpu { cpu, entry, stack, argument } => {
                 write!(f, "start-cpu {cpu:x} {entry:x} {stack:x} {argument:x}")
             }
+            Step::Mark => f.write_str("mark"),
+            Step::PlugDma => f.write_str("plug-dma"),
+            Step::UnplugDma => f.write_str("unplug-dma"),
+            Step::SetMmioSlot { slot, gpa } => write!(f, "set-mmio-slot {slot:x} {gpa:x}"),
         }
     }
 }
@@ -136,6 +151,10 @@ fn step(words: &mut Words<'_>) -> Result<Step, TextError> {
             stack: words.hex("an address")?,
             argument: words.hex(VALUE)?,
         },
+        "mark" => Step::Mark,
+        "plug-dma" => Step::PlugDma,
+        "unplug-dma" => Step::UnplugDma,
+        "set-mmio-slot" => Step::SetMmioSlot { slot: words.hex(SLOT)?, gpa: words.hex("an address")? },
         other => return Err(TextError::new("a step", other)),
     })
 }
@@ -228,6 +247,8 @@ mod tests {
                 stack,
                 argument
             }),
+            prop_oneof![Just(Step::Mark), Just(Step::PlugDma), Just(Step::UnplugDma)],
+            any::<(u8, u64)>().prop_map(|(slot, gpa)| Step::SetMmioSlot { slot, gpa }),
         ]
     }
 
@@ -261,6 +282,7 @@ mod tests {
                 HostRecord::Reset { at: Place { cpu, register: Register::Cr0 }, value },
                 HostRecord::MmioRead { cpu, width, gpa, value },
                 HostRecord::MmioWrite { cpu, width, gpa, value },
+                HostRecord::Spte { gfn: gpa, level: width, old: value, new: !value },
             ] {
                 prop_assert_eq!(record.to_string().parse(), Ok(record));
             }

@@ -20,6 +20,7 @@ pub mod frame;
 pub mod host;
 pub mod insn;
 pub mod layout;
+pub mod memtype;
 pub mod needs;
 pub mod outcome;
 pub mod record;

@@ -21,9 +21,17 @@ impl Needs {
     pub const READONLY_SLOTS: Needs = Needs(1 << 13);
     /// KVM_SET_USER_MEMORY_REGION2.
     pub const SLOTS_V2: Needs = Needs(1 << 14);
+    /// A provider of non-coherent DMA that the VMM can plug in and out.
+    pub const DMA: Needs = Needs(1 << 15);
+    /// A BAR of a PCI device of the host, for a memslot.
+    pub const HOST_MMIO: Needs = Needs(1 << 16);
+    /// The witness of SPTEs: without it the test shows nothing.
+    pub const SPTES: Needs = Needs(1 << 17);
+    /// No hypervisor between the guest and the (modelled) CPU, so that it can itself be one.
+    pub const BARE: Needs = Needs(1 << 18);
 
     /// Each flag with the word that stands for it in lists and in skip reasons.
-    pub const WORDS: [(Needs, &'static str); 7] = [
+    pub const WORDS: [(Needs, &'static str); 11] = [
         (Needs::STEPS, "host-steps"),
         (Needs::APIC, "apic"),
         (Needs::ONE_REG, "one-reg"),
@@ -31,6 +39,10 @@ impl Needs {
         (Needs::SLOTS, "memslots"),
         (Needs::READONLY_SLOTS, "readonly-slots"),
         (Needs::SLOTS_V2, "memslots-v2"),
+        (Needs::DMA, "non-coherent-dma"),
+        (Needs::HOST_MMIO, "host-mmio"),
+        (Needs::SPTES, "sptes"),
+        (Needs::BARE, "bare-metal"),
     ];
 
     /// `count` vCPUs, 1 to 255.

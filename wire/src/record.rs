@@ -1,6 +1,7 @@
 //! The records of a guest: what it did and what it saw.
 
 use crate::insn::Insn;
+use crate::memtype::EptType;
 use crate::outcome::{self, Fault, Outcome, ReadOutcome};
 use crate::register::Place;
 use crate::text::{TextError, Words};
@@ -75,6 +76,28 @@ pub struct Trap {
     pub cpl: u8,
 }
 
+/// Accesses that were timed, to find out the effective memory type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timed {
+    /// The vCPU.
+    pub cpu: u8,
+    /// Privilege level, 0 or 3.
+    pub cpl: u8,
+    /// Guest-physical address of the eight bytes that are accessed. Under `nested` it is where they are in the memory of
+    /// the guest that reports.
+    pub gpa: u64,
+    /// The entry of the PAT, 0 to 7, that the leaf of the guest's page tables selects; none with paging off.
+    pub pat_entry: Option<u8>,
+    /// The accesses are of a guest of this guest, in VMX non-root operation, by an EPT leaf of this type.
+    pub nested: Option<EptType>,
+    /// How many loads, and how many stores after them.
+    pub count: u32,
+    /// Time stamp counter ticks of all loads, with the loop around them.
+    pub loads: u64,
+    /// Time stamp counter ticks of all stores, with the loop around them.
+    pub stores: u64,
+}
+
 /// What CPUID shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuidLeaf {
@@ -134,6 +157,8 @@ pub enum Record {
     Trap { cpu: u8, trap: Trap },
     /// An exception that nobody waited for: `x 0 e 2 0 100f3a deadbeef`
     Dead { cpu: u8, trap: Trap, rip: u64, cr2: u64 },
+    /// Timed accesses: `a 0 3 d0000000 6 - c8 25a 25a`; with paging off `-` for the 6, nested `WB+IPAT` for the `-`
+    Timed(Timed),
     /// A CPUID leaf: `c 7 0 ...`
     Cpuid(CpuidLeaf),
     /// INIT was sent to a vCPU: `n 1`. A read of its CR0 between this and its `u` was done in real mode, before
@@ -209,6 +234,19 @@ impl Record {
                 rip: words.hex("an address")?,
                 cr2: words.hex("an address")?,
             },
+            "a" => Record::Timed(Timed {
+                cpu: words.hex("a vCPU index")?,
+                cpl: cpl(&mut words)?,
+                gpa: words.hex("an address")?,
+                pat_entry: pat_entry(words.word("an entry of the PAT")?)?,
+                nested: match words.word("the type of an EPT leaf")? {
+                    "-" => None,
+                    ept => Some(ept.parse()?),
+                },
+                count: words.hex("a count")?,
+                loads: words.hex("a number of ticks")?,
+                stores: words.hex("a number of ticks")?,
+            }),
             "c" => {
                 let (leaf, subleaf) = (words.hex("a CPUID leaf")?, words.hex("a CPUID subleaf")?);
                 let mut registers = [0; 4];
@@ -242,6 +280,16 @@ fn cpl(words: &mut Words<'_>) -> Result<u8, TextError> {
         "0" => Ok(0),
         "3" => Ok(3),
         other => Err(TextError::new("a privilege level", other)),
+    }
+}
+
+fn pat_entry(word: &str) -> Result<Option<u8>, TextError> {
+    match word {
+        "-" => Ok(None),
+        _ => match crate::text::hex(word, "an entry of the PAT")? {
+            entry @ 0..=7 => Ok(Some(entry)),
+            _ => Err(TextError::new("an entry of the PAT", word)),
+        },
     }
 }
 

@@ -40,6 +40,14 @@ pub enum Step {
     Peek { slot: u8, offset: u32 },
     /// Sets a vCPU's registers to 64-bit mode, as the one that boots was, and runs it from `entry` with RSP and RDI.
     StartCpu { cpu: u8, entry: u64, stack: u64, argument: u64 },
+    /// Nothing but a place in the log: what the witnesses saw until now stands before it, what they see later after it.
+    Mark,
+    /// Gives the VM a device whose DMA is not coherent (KVM_DEV_VFIO_FILE_ADD).
+    PlugDma,
+    /// Takes that device away (KVM_DEV_VFIO_FILE_DEL).
+    UnplugDma,
+    /// Makes a memslot of one page whose memory is that of a PCI BAR of the host.
+    SetMmioSlot { slot: u8, gpa: u64 },
 }
 
 /// Which ioctl sets a memslot.
@@ -116,6 +124,10 @@ impl Step {
             Step::Poke { slot, offset, value } => [14, slot as u64, offset as u64, value, 0, 0, 0, 0],
             Step::Peek { slot, offset } => [15, slot as u64, offset as u64, 0, 0, 0, 0, 0],
             Step::StartCpu { cpu, entry, stack, argument } => [16, cpu as u64, entry, stack, argument, 0, 0, 0],
+            Step::Mark => [17, 0, 0, 0, 0, 0, 0, 0],
+            Step::PlugDma => [18, 0, 0, 0, 0, 0, 0, 0],
+            Step::UnplugDma => [19, 0, 0, 0, 0, 0, 0, 0],
+            Step::SetMmioSlot { slot, gpa } => [20, slot as u64, gpa, 0, 0, 0, 0, 0],
         }
     }
 
@@ -151,6 +163,10 @@ impl Step {
             14 => Step::Poke { slot: a.try_into().ok()?, offset: b.try_into().ok()?, value: c },
             15 => Step::Peek { slot: a.try_into().ok()?, offset: b.try_into().ok()? },
             16 => Step::StartCpu { cpu: cpu.ok()?, entry: b, stack: c, argument: d },
+            17 => Step::Mark,
+            18 => Step::PlugDma,
+            19 => Step::UnplugDma,
+            20 => Step::SetMmioSlot { slot: a.try_into().ok()?, gpa: b },
             _ => return None,
         };
         // Words that the step does not use must be zero: a block that was not filled with care is no step.

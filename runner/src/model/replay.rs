@@ -53,6 +53,7 @@ impl<'p> Replay<'p> {
             Event::Host(&HostRecord::MmioWrite { width, gpa, value, .. }) => {
                 self.state.exits.push_back(Exit { write: true, width, gpa, value });
             }
+            Event::Host(HostRecord::Spte { .. }) => {}
             Event::Write { at, value, outcome } => {
                 let (seen, predicted) = self.write(at, value, outcome);
                 decide(Action::Write(at, value), seen, predicted);
@@ -102,6 +103,7 @@ impl<'p> Replay<'p> {
             // The judge ends a cell on these; series and reads come as events of their own.
             Record::Dead { .. } | Record::Skip { .. } | Record::Panic { .. } => {}
             Record::Write { .. } | Record::Writes { .. } | Record::Reads { .. } => {}
+            Record::Timed(_) => {}
         }
     }
 

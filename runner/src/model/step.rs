@@ -104,6 +104,14 @@ impl<'p> Replay<'p> {
                 by("memslot's memory", Rule::Kept, "mmap of the VMM", reply(Status::Done, value))
             }
             Step::StartCpu { .. } => by("vCPU", Rule::Always, "x86.c:kvm_arch_vcpu_ioctl_set_sregs", DONE),
+            Step::Mark => by("mark", Rule::Always, "the VMM", DONE),
+            Step::PlugDma | Step::UnplugDma => {
+                by("non-coherent DMA", Rule::Always, "virt/kvm/vfio.c:kvm_vfio_set_file", DONE)
+            }
+            Step::SetMmioSlot { slot, gpa } => {
+                let (expected, rule) = self.state.slots.reply(slot, Slot::new(gpa, 1, 0));
+                by("memslot", rule, memslot::SOURCE, expected)
+            }
         }
     }
 
@@ -152,6 +160,8 @@ impl<'p> Replay<'p> {
                 (cpu.cr0, cpu.cr4) = (Some(START_CR0), Some(super::state::START_CR4));
                 (cpu.long_mode, cpu.after_init) = (true, false);
             }
+            Step::SetMmioSlot { slot, gpa } => self.state.slots.set(slot, Slot::new(gpa, 1, 0)),
+            Step::Mark | Step::PlugDma | Step::UnplugDma => {}
         }
     }
 

@@ -87,6 +87,10 @@ impl fmt::Display for StepWords {
             Step::Poke { slot, offset, value } => write!(f, "HVA of slot {slot}, offset {offset:#x} <- {value:#x}"),
             Step::Peek { slot, offset } => write!(f, "HVA of slot {slot}, offset {offset:#x} read"),
             Step::StartCpu { cpu, .. } => write!(f, "vCPU {cpu}: started in 64-bit mode"),
+            Step::Mark => f.write_str("a mark for the witnesses"),
+            Step::PlugDma => f.write_str("KVM_DEV_VFIO_FILE_ADD: non-coherent DMA plugged in"),
+            Step::UnplugDma => f.write_str("KVM_DEV_VFIO_FILE_DEL: non-coherent DMA taken away"),
+            Step::SetMmioSlot { slot, gpa } => write!(f, "slot {slot} with a page of a PCI BAR at GPA {gpa:#x}"),
         }
     }
 }

@@ -3,8 +3,9 @@
 use super::*;
 use crate::frame::{Sink, Writer};
 use crate::insn::Insn;
+use crate::memtype::{EptType, MemType};
 use crate::outcome::{After, Fault, Outcome};
-use crate::record::{Access, CpuidLeaf, Run, Series, Start, Trap};
+use crate::record::{Access, CpuidLeaf, Run, Series, Start, Timed, Trap};
 use crate::register::{Place, Register};
 use alloc::string::ToString;
 use alloc::vec;
@@ -37,6 +38,7 @@ fn emit(writer: &mut Writer<Memory<'_>>, record: &Record) {
         Record::Dead { cpu, trap, rip, cr2 } => writer.dead(*cpu, *trap, *rip, *cr2),
         Record::Cpuid(leaf) => writer.cpuid(*leaf),
         Record::Init { cpu } => writer.init(*cpu),
+        Record::Timed(timed) => writer.timed(*timed),
         Record::Up { cpu, how } => writer.up(*cpu, *how),
         Record::Skip { reason } => writer.skip(reason),
         Record::Panic { reason } => writer.panic(reason),
@@ -109,6 +111,24 @@ fn series() -> impl Strategy<Value = Series> {
     prop_oneof![field, (any::<u64>(), 0u8..32).prop_map(|(base, first)| Series::Flip { base, first })]
 }
 
+fn timed() -> impl Strategy<Value = Timed> {
+    let nested = (proptest::sample::select(&MemType::OF_MTRR[..]), any::<bool>())
+        .prop_map(|(memtype, ignore_pat)| EptType { memtype, ignore_pat });
+    let what = (proptest::option::of(0u8..8), proptest::option::of(nested));
+    (any::<u8>(), prop_oneof![Just(0u8), Just(3u8)], any::<u64>(), what, any::<(u32, u64, u64)>()).prop_map(
+        |(cpu, cpl, gpa, (pat_entry, nested), (count, loads, stores))| Timed {
+            cpu,
+            cpl,
+            gpa,
+            pat_entry,
+            nested,
+            count,
+            loads,
+            stores,
+        },
+    )
+}
+
 fn record() -> impl Strategy<Value = Record> {
     let cpl = || prop_oneof![Just(0u8), Just(3u8)];
     let trap = || (0u8..32, any::<u32>(), cpl()).prop_map(|(vector, error, cpl)| Trap { vector, error, cpl });
@@ -142,6 +162,7 @@ fn record() -> impl Strategy<Value = Record> {
             registers
         })),
         any::<u8>().prop_map(|cpu| Record::Init { cpu }),
+        timed().prop_map(Record::Timed),
         (any::<u8>(), any::<bool>())
             .prop_map(|(cpu, sipi)| Record::Up { cpu, how: if sipi { Start::Sipi } else { Start::Direct } }),
         "[ -)+-~]{1,60}".prop_map(|reason| Record::Skip { reason }),

@@ -126,6 +126,8 @@ impl Vm<'_> {
             Step::StartCpu { cpu, .. } if self.cpus.get(usize::from(cpu)).is_none_or(|cpu| cpu.claim().is_err()) => {
                 INVALID
             }
+            Step::Mark => (Status::Done, 0),
+            Step::PlugDma | Step::UnplugDma | Step::SetMmioSlot { .. } => INVALID,
             Step::StartCpu { cpu, entry, stack, argument } => {
                 self.on(caller, cpu, |vcpu| reply(boot::enter(vcpu, entry, stack, argument).map(|()| 0)))
             }

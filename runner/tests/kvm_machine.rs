@@ -92,6 +92,49 @@ fn a_flood_is_cut_off() {
     assert!(said(&observed).concat().len() <= 1 << 13);
 }
 
+/// A guest that writes the GPA of a line to its port, and halts; the line is at 0x100040.
+fn line_guest(gpa: u32, len: u32, line: &[u8]) -> Vec<u8> {
+    let mut code = [&b"\xb8"[..], &gpa.to_le_bytes(), b"\xe7\xe4\xf4"].concat();
+    code.resize(64, 0x90);
+    code.extend(len.to_le_bytes());
+    code.extend(line);
+    code
+}
+
+#[test]
+fn whole_lines_are_taken_in_one_exit() {
+    let Some(observed) = run(&line_guest(0x10_0040, 5, b"a\nb\xffcd")) else { return };
+    assert_eq!(observed.end, End::Halt);
+    assert_eq!(said(&observed), ["a", r"b\xffc"]);
+}
+
+#[test]
+fn a_line_that_is_none_ends_the_vm() {
+    let Some(machine) = kvm() else { return };
+    let end = |gpa, len| {
+        let (vm, elf) = (VmConfig::default(), elf(&line_guest(gpa, len, b"a\n")));
+        machine.run(&Job { limits: SHORT, ..job(&elf, &vm) }).expect("the host runs the guest").end
+    };
+    let outside = End::Unexpected("the guest left a line outside RAM".to_owned());
+    // RAM is 8 MiB: a count behind it, one that crosses its end, and one whose line does.
+    assert_eq!(end(0xffff_fff0, 2), outside);
+    assert_eq!(end(0x7f_fffe, 2), outside);
+    assert_eq!(end(0x10_0040, 0), End::Halt);
+    assert_eq!(end(0x10_0040, 2), End::Halt);
+    assert_eq!(end(0x10_0040, 1 << 13), End::Flood);
+    assert_eq!(end(0x10_0040, u32::MAX), End::Flood);
+}
+
+#[test]
+fn a_flood_of_lines_is_cut_off() {
+    // again: mov eax, 0x100040; out 0xe4, eax; jmp again
+    let mut code = line_guest(0x10_0040, 2, b"a\n");
+    code[7..9].copy_from_slice(b"\xeb\xf7");
+    let Some(observed) = run(&code) else { return };
+    assert_eq!(observed.end, End::Flood);
+    assert!(said(&observed).len() > 1000, "{}", said(&observed).len());
+}
+
 #[test]
 fn a_flood_of_mmio_is_cut_off() {
     // mov ebx, 0xd0000000; again: mov al, [rbx]; jmp again

@@ -1,10 +1,10 @@
-//! The serial line: a 16550 UART under firmware and QEMU, a bare port in the embedded VMM.
+//! The serial line: a 16550 UART under firmware and QEMU, a bare port or whole lines in the embedded VMM.
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 use wire::frame::Sink;
-use wire::layout::{EXIT_PORT, SERIAL_PORT};
+use wire::layout::{EXIT_PORT, LINE_PORT, SERIAL_PORT};
 
 /// Line status register, as an offset from the data port.
 const LSR: u16 = 5;
@@ -16,18 +16,27 @@ const IDLE: u8 = 1 << 6;
 /// Whether there is a UART that must be waited for. The embedded VMM has none, and takes a byte at any time: asking it
 /// first would cost an exit a byte.
 static UART: AtomicBool = AtomicBool::new(false);
+/// Whether the VMM takes whole lines at [`LINE_PORT`].
+static LINES: AtomicBool = AtomicBool::new(false);
 
 /// Says whether a real UART is behind the port.
 pub(crate) fn init(uart: bool) {
     UART.store(uart, Ordering::Relaxed);
 }
 
-/// Bytes that wait for the end of their line, so that an unfinished one can be dropped, and one string instruction
-/// sends all. KVM leaves to user space once a byte all the same. But where it emulates CPL0, a loop has five
-/// instructions a byte to emulate in place of one: it took about 4 us a byte more under `kvm_pvm`.
+/// Says that the VMM takes whole lines at [`LINE_PORT`].
+pub(crate) fn whole_lines() {
+    LINES.store(true, Ordering::Relaxed);
+}
+
+/// Bytes that wait for the end of their line, so that an unfinished one can be dropped, and one instruction sends all:
+/// laid out as [`LINE_PORT`] wants them. Without that port it is a string instruction. KVM leaves to user space once a
+/// byte all the same. But where it emulates CPL0, a loop has five instructions a byte to emulate in place of one: it
+/// took about 4 us a byte more under `kvm_pvm`.
+#[repr(C)]
 struct Pending {
+    len: u32,
     bytes: [u8; 256],
-    len: usize,
 }
 
 struct Buffer(UnsafeCell<Pending>);
@@ -35,7 +44,7 @@ struct Buffer(UnsafeCell<Pending>);
 // SAFETY: only the vCPU that boots writes to the console, and a handler that takes over from it does not return.
 unsafe impl Sync for Buffer {}
 
-static BUFFER: Buffer = Buffer(UnsafeCell::new(Pending { bytes: [0; 256], len: 0 }));
+static BUFFER: Buffer = Buffer(UnsafeCell::new(Pending { len: 0, bytes: [0; 256] }));
 
 /// Writes bytes to the line.
 #[derive(Debug)]
@@ -54,17 +63,24 @@ impl Sink for Console {
         // SAFETY: see `Buffer`.
         let pending = unsafe { &mut *BUFFER.0.get() };
         // The mask keeps the index in range without a branch: `len` is below 256 here.
-        pending.bytes[pending.len & 0xff] = byte;
+        pending.bytes[pending.len as usize & 0xff] = byte;
         pending.len += 1;
-        if byte == b'\n' || pending.len == pending.bytes.len() {
-            send(&pending.bytes[..pending.len.min(256)]);
+        if byte == b'\n' || pending.len == 256 {
+            send(pending);
             pending.len = 0;
         }
     }
 }
 
-fn send(bytes: &[u8]) {
-    if UART.load(Ordering::Relaxed) {
+fn send(pending: &Pending) {
+    let bytes = &pending.bytes[..pending.len.min(256) as usize];
+    if LINES.load(Ordering::Relaxed) {
+        let address = core::ptr::from_ref(pending).expose_provenance() as u32;
+        // SAFETY: the VMM reads the count and the bytes, and writes nothing.
+        unsafe {
+            asm!("out dx, eax", in("dx") LINE_PORT, in("eax") address, options(readonly, nostack, preserves_flags))
+        };
+    } else if UART.load(Ordering::Relaxed) {
         for byte in bytes {
             wait_for(THR_EMPTY);
             out(core::slice::from_ref(byte));

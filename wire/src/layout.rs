@@ -7,6 +7,11 @@ pub const SERIAL_PORT: u16 = 0x3f8;
 pub const EXIT_PORT: u16 = 0xf4;
 /// I/O port of the doorbell: a 32-bit write of the GPA of a [`StepBlock`](crate::step::StepBlock).
 pub const DOORBELL_PORT: u16 = 0xe0;
+/// I/O port of the embedded VMM that takes many bytes of the serial line at once: a 32-bit write of the GPA of a 32-bit
+/// count and that many bytes. So a line costs one VM exit, not one a byte.
+pub const LINE_PORT: u16 = 0xe4;
+/// Word of a guest's command line that says that [`LINE_PORT`] is there.
+pub const LINE_PORT_WORD: &str = "line-port";
 
 /// Value written to [`EXIT_PORT`] by a test that ran to its end.
 pub const EXIT_DONE: u32 = 0x10;

@@ -7,7 +7,7 @@ pub use spread::Spread;
 
 use crate::execute::Execution;
 use crate::guests;
-use crate::machine::kvm::{Failed, KvmMachine};
+use crate::machine::kvm::{Failed, KvmMachine, boot};
 use crate::machine::{Job, Limits, Machine, MachineError, smallest};
 use crate::plan::Plan;
 use crate::plan::vm::VmConfig;
@@ -49,7 +49,7 @@ pub fn vms(machine: &KvmMachine) -> Result<[VmCost; 2], MachineError> {
 
 fn vm_cost(machine: &KvmMachine, guest: &'static str, elf: &[u8], rounds: usize) -> Result<VmCost, MachineError> {
     let (run, test) = (1, "hello");
-    let yardstick = Bare::new(machine, elf, &format!("run={run:x} test={test}"))?;
+    let yardstick = Bare::new(machine, elf, &boot::command_line(run, test))?;
     let vm = VmConfig::default();
     let job = Job { elf, run, test, needs: Needs::NONE, vm: &vm, limits: Limits::default() };
     let (mut bare, mut full) = (Vec::new(), Vec::new());

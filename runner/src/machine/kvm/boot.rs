@@ -11,7 +11,7 @@ use linux_loader::loader::elf::Elf;
 use linux_loader::loader::elf::start_info::{hvm_memmap_table_entry, hvm_start_info};
 use std::io::Cursor;
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap};
-use wire::layout::{START_CR0, START_CR4};
+use wire::layout::{LINE_PORT_WORD, START_CR0, START_CR4};
 
 /// RAM of a VM, in bytes.
 pub const RAM: usize = 8 << 20;
@@ -30,6 +30,11 @@ const EFER: u64 = 0xd01;
 const START_MAGIC: u32 = 0x336e_c578;
 /// E820 type of RAM.
 const E820_RAM: u32 = 1;
+
+/// What a guest is told: its run, its test, and that the VMM takes whole lines.
+pub fn command_line(run: u64, test: &str) -> String {
+    format!("run={run:x} test={test} {LINE_PORT_WORD}")
+}
 
 /// Loads the guest and writes all that it finds at its start: page tables and `hvm_start_info`. Returns its entry.
 ///

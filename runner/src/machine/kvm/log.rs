@@ -35,6 +35,11 @@ impl Log {
         Ok(())
     }
 
+    /// How many bytes more it takes.
+    pub fn room(&self) -> usize {
+        self.left
+    }
+
     /// Takes a record of the VMM. Guests end their line before they do what makes one, so it stands after that line.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use std::thread::Scope;
 use std::time::Instant;
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use wire::host::HostRecord;
-use wire::layout::{DOORBELL_PORT, EXIT_PORT, SERIAL_PORT};
+use wire::layout::{DOORBELL_PORT, EXIT_PORT, LINE_PORT, SERIAL_PORT};
 use wire::needs::Needs;
 use wire::register::{Place, Register};
 
@@ -110,7 +110,7 @@ impl<'a> Vm<'a> {
             vcpu.set_cpuid2(&machine.cpuid(job.vm, index)).failed("cannot set CPUID (KVM_SET_CPUID2)")?;
             cpus.push(Cpu { fd: Mutex::new(vcpu), claimed: AtomicBool::new(false) });
         }
-        let entry = boot::load(&ram, job.elf, &format!("run={:x} test={}", job.run, job.test))?;
+        let entry = boot::load(&ram, job.elf, &boot::command_line(job.run, job.test))?;
         let boot_cpu = &cpus[0];
         let _ = boot_cpu.claim();
         boot::enter(&lock(&boot_cpu.fd), entry, 0, boot::START_INFO).failed("cannot set the boot vCPU's registers")?;
@@ -182,6 +182,10 @@ impl<'a> Vm<'a> {
                 Ok(()) => Left::GoOn,
                 Err(Full) => Left::End(End::Flood),
             },
+            Ok(VcpuExit::IoOut(LINE_PORT, bytes)) => {
+                let gpa = number(bytes) as u32;
+                self.line(gpa).map_or_else(Left::End, |()| Left::GoOn)
+            }
             Ok(VcpuExit::IoOut(EXIT_PORT, bytes)) => Left::End(End::Exit(number(bytes) as u32)),
             Ok(VcpuExit::IoOut(DOORBELL_PORT, bytes)) => {
                 let gpa = number(bytes) as u32;
@@ -227,6 +231,20 @@ impl<'a> Vm<'a> {
             return Ok(Left::End(End::Timeout { rip: vcpu.get_regs().ok().map(|regs| regs.rip) }));
         }
         Ok(left)
+    }
+
+    /// Takes the bytes of the serial line that a guest has left at a GPA, behind their count. A count that the log has
+    /// no room for is a flood, whether there is memory for it or not.
+    fn line(&self, gpa: u32) -> Result<(), End> {
+        let outside = |_| End::Unexpected("the guest left a line outside RAM".into());
+        let len: u32 = self.ram.read_obj(GuestAddress(gpa.into())).map_err(outside)?;
+        let mut log = lock(&self.log);
+        if len as usize > log.room() {
+            return Err(End::Flood);
+        }
+        let mut bytes = vec![0; len as usize];
+        self.ram.read_slice(&mut bytes, GuestAddress(u64::from(gpa) + 4)).map_err(outside)?;
+        log.serial(&bytes).map_err(|Full| End::Flood)
     }
 
     fn internal_error(&self, vcpu: &mut VcpuFd) -> Result<End, MachineError> {

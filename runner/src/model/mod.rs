@@ -9,6 +9,7 @@ mod cr0;
 mod event;
 mod mce;
 mod memslot;
+pub mod memtype;
 mod mmio;
 mod names;
 mod point;

@@ -1,0 +1,9 @@
+//! Memory types as manuals and kernels compute them: what MTRRs say of a page, and what comes of that with a page's PAT.
+//!
+//! Pure functions of register values. Which of them applies to a VM is for a policy to say.
+
+mod effective;
+mod mtrr;
+
+pub use effective::{combine, under_ept, without_ept};
+pub use mtrr::{Lookup, Mtrrs, NoType};

@@ -6,6 +6,9 @@ pub mod choose;
 mod end;
 pub mod kvm;
 pub mod lines;
+mod log;
+pub mod memfd;
+pub mod process;
 pub mod qemu;
 pub mod smallest;
 

@@ -2,7 +2,6 @@
 
 pub(crate) mod boot;
 mod deadline;
-mod log;
 mod slots;
 pub(crate) mod steps;
 pub mod sys;

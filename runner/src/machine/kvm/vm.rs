@@ -1,10 +1,10 @@
 //! One VM: made, run until something ends it, and taken down.
 
 use super::deadline::Deadline;
-use super::log::{Full, Log};
 use super::slots::Slots;
 use super::steps::{Then, read_state};
 use super::{Failed, KvmMachine, Lie, boot, sys};
+use crate::machine::log::{Full, Log};
 use crate::machine::{End, Job, MachineError, Observed};
 use kvm_bindings::{
     KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER, kvm_enable_cap,

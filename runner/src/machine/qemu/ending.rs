@@ -1,8 +1,28 @@
 //! How a VM in QEMU ended, read from QEMU's exit status and standard error.
 
-use super::process::{Cause, Ended};
-use crate::machine::End;
+use crate::machine::process::Cause;
+use crate::machine::{End, Line};
 use std::os::unix::process::ExitStatusExt;
+
+/// Why QEMU was not waited for any longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The guest said more than it may.
+    Flood,
+    /// Standard error holds a whole account of a vCPU that KVM gave up.
+    Hopeless,
+}
+
+/// What came of a QEMU.
+#[derive(Debug)]
+pub struct Ended {
+    /// The serial line.
+    pub log: Vec<Line>,
+    /// Standard error, as far as kept.
+    pub stderr: String,
+    /// Why the watch ended.
+    pub cause: Cause<Why>,
+}
 
 /// How QEMU starts its account of a vCPU that KVM gave up (`accel/kvm/kvm-all.c`). It then stops the VM and waits.
 const GAVE_UP: [&str; 5] = [
@@ -26,8 +46,8 @@ pub fn gave_up(stderr: &str) -> bool {
 pub fn end(ended: &Ended) -> Result<End, String> {
     match ended.cause {
         Cause::Timeout => Ok(End::Timeout { rip: None }),
-        Cause::Flood => Ok(End::Flood),
-        Cause::Hopeless => Ok(account(&ended.stderr)),
+        Cause::Stopped(Why::Flood) => Ok(End::Flood),
+        Cause::Stopped(Why::Hopeless) => Ok(account(&ended.stderr)),
         Cause::Exited(status) => {
             let complaint = complaint(&ended.stderr);
             match (status.code(), status.signal()) {
@@ -105,7 +125,7 @@ mod tests {
     }
 
     fn hopeless(stderr: &str) -> End {
-        end(&Ended { log: Vec::new(), stderr: stderr.into(), cause: Cause::Hopeless }).unwrap()
+        end(&Ended { log: Vec::new(), stderr: stderr.into(), cause: Cause::Stopped(Why::Hopeless) }).unwrap()
     }
 
     #[test]

@@ -6,8 +6,6 @@
 mod command;
 mod ending;
 mod machine;
-mod memfd;
-mod process;
 mod program;
 #[cfg(test)]
 mod tests;

@@ -3,12 +3,15 @@
 use super::Accel;
 use super::command::{Guest, Platform, arguments};
 use super::ending;
-use super::memfd;
-use super::process::{self, Ended};
+use super::ending::{Ended, Why};
+use crate::machine::log::Log;
+use crate::machine::memfd;
+use crate::machine::process::{self, Open, Stream};
 use crate::machine::smallest;
 use crate::machine::{End, Limits, MachineError};
 use crate::plan::vm::VmConfig;
 use std::env;
+use std::ops::ControlFlow;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -32,6 +35,8 @@ const SHOWS_MTRR: u32 = 0x21;
 /// Environment variable that names the program to use.
 pub const VARIABLE: &str = "KVM_MEMTYPE_QEMU";
 const NAME: &str = "qemu-system-x86_64";
+/// Bytes of standard error that are kept; what comes after them is dropped.
+const STDERR: usize = 64 << 10;
 
 /// Where QEMU is: what the variable says, else the first on PATH.
 ///
@@ -131,7 +136,21 @@ pub fn boot(
     })?;
     let kernel = format!("/proc/self/fd/{}", file.as_raw_fd());
     let arguments = arguments(accel, platform, &kernel, guest);
-    process::run(Command::new(path).args(arguments), &[&file], limits, ending::gave_up).map_err(|e| cannot_run(path, e))
+    let (mut log, mut errors) = (Log::new(limits.output), Vec::new());
+    let open = Open { files: vec![&file], pipe: None };
+    let on_output = |stream, bytes: &[u8]| match stream {
+        Stream::Stdout => log.serial(bytes).map_or(ControlFlow::Break(Why::Flood), ControlFlow::Continue),
+        Stream::Stderr | Stream::Pipe => {
+            errors.extend_from_slice(&bytes[..bytes.len().min(STDERR - errors.len())]);
+            match ending::gave_up(&String::from_utf8_lossy(&errors)) {
+                true => ControlFlow::Break(Why::Hopeless),
+                false => ControlFlow::Continue(()),
+            }
+        }
+    };
+    let cause = process::run(Command::new(path).args(arguments), open, limits.timeout, on_output);
+    let cause = cause.map_err(|e| cannot_run(path, e))?;
+    Ok(Ended { log: log.finish(), stderr: String::from_utf8_lossy(&errors).into_owned(), cause })
 }
 
 fn cannot_run(path: &Path, error: std::io::Error) -> MachineError {

@@ -1,53 +1,64 @@
-//! A child process under watch: its output as it comes, its time and output limited, and no trace of it left behind.
+//! A child process under watch: its output as it comes, its time limited, and no trace of it left behind.
 
-use crate::machine::lines::LineSplitter;
-use crate::machine::{Limits, Line};
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read};
+use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// Bytes of standard error that are kept; what comes after them is dropped.
-const STDERR: usize = 64 << 10;
-/// Buffer of the pipe from the child. A UART in QEMU may lose bytes where the reader lags behind by more than this.
+/// Buffer of a pipe from the child. A UART in QEMU may lose bytes where the reader lags behind by more than this.
 const PIPE: libc::c_int = 1 << 20;
+
+/// What the child has open besides its standard streams.
+#[derive(Debug, Default)]
+pub struct Open<'a> {
+    /// Files that are left open for it, under the numbers that they have here.
+    pub files: Vec<&'a File>,
+    /// A pipe that it writes to as well. The write end is left open for it and closed here.
+    pub pipe: Option<(PipeReader, PipeWriter)>,
+}
+
+/// Where bytes came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// The pipe of [`Open`].
+    Pipe,
+}
 
 /// Why the watch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub enum Cause<S> {
     /// The child ended by itself.
     Exited(ExitStatus),
     /// The time was up, so the child was killed.
     Timeout,
-    /// It wrote more bytes to standard output than allowed, and was killed.
-    Flood,
-    /// Its standard error said that it is done for, and it was killed.
-    Hopeless,
+    /// Its output said that waiting has no use any more, and it was killed.
+    Stopped(S),
 }
 
-/// What came of a child.
-#[derive(Debug)]
-pub struct Ended {
-    /// Standard output.
-    pub log: Vec<Line>,
-    /// Standard error, as far as kept.
-    pub stderr: String,
-    /// Why the watch ended.
-    pub cause: Cause,
-}
-
-/// Runs `command` to its end or to a limit. `files` are left open for it. `hopeless` looks at standard error whenever
-/// more of it came, and says whether waiting has no use any more.
+/// Runs `command` to its end, but no longer than `timeout`. `on_output` is handed all that it writes as it comes, and
+/// says when that is enough.
 ///
 /// The child is in a process group of its own, which is killed as a whole, and dies with the thread that called this.
 ///
 /// # Errors
 /// The program cannot be run, or the system refuses to watch it.
-pub fn run(command: &mut Command, files: &[&File], limits: Limits, hopeless: fn(&str) -> bool) -> io::Result<Ended> {
-    let deadline = Instant::now() + limits.timeout;
-    let inherited: Vec<_> = files.iter().map(|file| file.as_raw_fd()).collect();
+pub fn run<S>(
+    command: &mut Command,
+    open: Open<'_>,
+    timeout: Duration,
+    mut on_output: impl FnMut(Stream, &[u8]) -> ControlFlow<S>,
+) -> io::Result<Cause<S>> {
+    let deadline = Instant::now() + timeout;
+    let (pipe, write_end) = open.pipe.unzip();
+    let files = open.files.iter().map(|file| file.as_raw_fd());
+    let inherited: Vec<_> = files.chain(write_end.as_ref().map(|end| end.as_raw_fd())).collect();
     let parent = std::process::id();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     // SAFETY: the closure runs in the child between fork and exec; it makes system calls only and allocates nothing.
@@ -55,50 +66,43 @@ pub fn run(command: &mut Command, files: &[&File], limits: Limits, hopeless: fn(
         command.pre_exec(move || in_child(parent, &inherited));
     }
     let mut group = Group(command.spawn()?);
-    let (Some(mut stdout), Some(mut stderr)) = (group.0.stdout.take(), group.0.stderr.take()) else {
+    drop(write_end);
+    let (Some(stdout), Some(stderr)) = (group.0.stdout.take(), group.0.stderr.take()) else {
         return Err(io::Error::other("a pipe to the child is missing"));
     };
-    // SAFETY: the descriptor is open, and the call takes no pointer. A smaller pipe, where the system allows no more,
-    // works too.
-    unsafe { libc::fcntl(stdout.as_raw_fd(), libc::F_SETPIPE_SZ, PIPE) };
     let exit = pidfd(&group.0)?;
+    let mut streams: Vec<(Stream, File)> =
+        vec![(Stream::Stdout, OwnedFd::from(stdout).into()), (Stream::Stderr, OwnedFd::from(stderr).into())];
+    streams.extend(pipe.map(|pipe| (Stream::Pipe, OwnedFd::from(pipe).into())));
+    for (_, stream) in &streams {
+        // SAFETY: the descriptor is open, and the call takes no pointer. A smaller pipe, where the system allows no
+        // more, works too.
+        unsafe { libc::fcntl(stream.as_raw_fd(), libc::F_SETPIPE_SZ, PIPE) };
+    }
 
-    let (mut splitter, mut log, mut bytes, mut errors) = (LineSplitter::default(), Vec::new(), 0, Vec::new());
-    let mut fds = [stdout.as_raw_fd(), stderr.as_raw_fd(), exit.as_raw_fd()];
+    let mut fds: Vec<_> = streams.iter().map(|(_, stream)| stream.as_raw_fd()).chain([exit.as_raw_fd()]).collect();
     let mut buffer = vec![0; 64 << 10];
-    let killed = loop {
+    let killed = 'watch: loop {
         let ready = poll(&fds, deadline.saturating_duration_since(Instant::now()))?;
-        if ready[0] {
-            let read = read(&mut stdout, &mut buffer)?;
-            splitter.push(&buffer[..read.min(limits.output - bytes)], &mut log);
-            bytes += read;
-            if bytes > limits.output {
-                break Some(Cause::Flood);
+        for (n, (stream, file)) in streams.iter_mut().enumerate().filter(|&(n, _)| ready[n]) {
+            let read = read(file, &mut buffer)?;
+            if let ControlFlow::Break(why) = on_output(*stream, &buffer[..read]) {
+                break 'watch Some(Cause::Stopped(why));
             }
-            fds[0] = if read == 0 { -1 } else { fds[0] };
+            fds[n] = if read == 0 { -1 } else { fds[n] };
         }
-        if ready[1] {
-            let read = read(&mut stderr, &mut buffer)?;
-            errors.extend_from_slice(&buffer[..read.min(STDERR - errors.len())]);
-            if hopeless(&String::from_utf8_lossy(&errors)) {
-                break Some(Cause::Hopeless);
-            }
-            fds[1] = if read == 0 { -1 } else { fds[1] };
+        if ready[streams.len()] {
+            fds[streams.len()] = -1;
         }
-        if ready[2] {
-            fds[2] = -1;
-        }
-        if fds == [-1; 3] {
+        if fds.iter().all(|&fd| fd < 0) {
             break None;
         }
         if Instant::now() >= deadline {
             break Some(Cause::Timeout);
         }
     };
-    splitter.finish(&mut log);
     let status = group.end()?;
-    let cause = killed.unwrap_or(Cause::Exited(status));
-    Ok(Ended { log, stderr: String::from_utf8_lossy(&errors).into_owned(), cause })
+    Ok(killed.unwrap_or(Cause::Exited(status)))
 }
 
 /// What the child does before it becomes the program.
@@ -155,15 +159,15 @@ fn pidfd(child: &Child) -> io::Result<OwnedFd> {
 }
 
 /// Waits until one of the descriptors has something to read or has ended, and says which. A negative one is left out.
-fn poll(fds: &[i32; 3], patience: Duration) -> io::Result<[bool; 3]> {
-    let mut asked = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+fn poll(fds: &[i32], patience: Duration) -> io::Result<Vec<bool>> {
+    let mut asked: Vec<_> = fds.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
     // One millisecond more, so that a rest below one does not become a busy wait.
     let millis = patience.as_millis().saturating_add(1).try_into().unwrap_or(libc::c_int::MAX);
-    // SAFETY: the pointer and the count are those of an array that outlives the call.
+    // SAFETY: the pointer and the count are those of a vector that outlives the call.
     let found = unsafe { libc::poll(asked.as_mut_ptr(), asked.len() as libc::nfds_t, millis) };
     match found {
-        0.. => Ok(asked.map(|fd| fd.revents != 0)),
-        _ if io::Error::last_os_error().kind() == ErrorKind::Interrupted => Ok([false; 3]),
+        0.. => Ok(asked.iter().map(|fd| fd.revents != 0).collect()),
+        _ if io::Error::last_os_error().kind() == ErrorKind::Interrupted => Ok(vec![false; fds.len()]),
         _ => Err(io::Error::last_os_error()),
     }
 }
@@ -182,12 +186,18 @@ fn read(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 mod tests {
     use super::*;
 
-    fn shell(script: &str, limits: Limits) -> Ended {
-        run(Command::new("sh").args(["-c", script]), &[], limits, |errors| errors.contains("hopeless")).unwrap()
-    }
-
-    fn limits(millis: u64, output: usize) -> Limits {
-        Limits { timeout: Duration::from_millis(millis), output }
+    /// A shell's output, by stream, and its end. It is hopeless when it says so on standard error.
+    fn shell(script: &str, millis: u64) -> ([String; 3], Cause<()>) {
+        let mut output: [String; 3] = Default::default();
+        let (reader, writer) = io::pipe().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).env("PIPE", writer.as_raw_fd().to_string());
+        let open = Open { files: Vec::new(), pipe: Some((reader, writer)) };
+        let cause = run(&mut command, open, Duration::from_millis(millis), |stream, bytes| {
+            output[stream as usize].push_str(&String::from_utf8_lossy(bytes));
+            if output[1].contains("hopeless") { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        (output, cause.unwrap())
     }
 
     /// Whether a process is no more; one that its new parent has yet to take note of counts as such.
@@ -207,23 +217,22 @@ mod tests {
 
     #[test]
     fn output_errors_and_status_come_back() {
-        let ended = shell("echo out; echo err >&2; exit 3", Limits::default());
-        assert_eq!(ended.log, [Line::Guest("out".into())]);
-        assert_eq!(ended.stderr, "err\n");
-        assert!(matches!(ended.cause, Cause::Exited(status) if status.code() == Some(3)));
+        let (output, cause) = shell("echo out; echo err >&2; echo more > /proc/self/fd/$PIPE; exit 3", 60_000);
+        assert_eq!(output, ["out\n", "err\n", "more\n"]);
+        assert!(matches!(cause, Cause::Exited(status) if status.code() == Some(3)));
     }
 
     #[test]
     fn a_child_that_does_not_end_is_killed() {
-        assert_eq!(shell("exec sleep 1000", limits(100, 1000)).cause, Cause::Timeout);
+        assert_eq!(shell("exec sleep 1000", 100).1, Cause::Timeout);
     }
 
     #[test]
     fn a_hopeless_child_is_not_waited_for_and_its_children_die_too() {
-        let ended = shell("sleep 1000 & echo $!; echo hopeless >&2; wait", limits(60_000, 1000));
-        assert_eq!(ended.cause, Cause::Hopeless);
-        let [Line::Guest(pid)] = &ended.log[..] else { panic!("{:?}", ended.log) };
-        assert!(in_time(|| is_gone(pid)));
+        let ([pid, ..], cause) = shell("sleep 1000 & echo $!; echo hopeless >&2; wait", 60_000);
+        assert_eq!(cause, Cause::Stopped(()));
+        assert!(!pid.is_empty());
+        assert!(in_time(|| is_gone(pid.trim())));
     }
 
     /// Variable that makes [`a_runner_that_waits`] a runner, and names the file for its child's id.
@@ -232,7 +241,7 @@ mod tests {
     #[test]
     fn a_runner_that_waits() {
         if let Some(file) = std::env::var_os(RUNNER) {
-            shell(&format!("echo $$ > {}; exec sleep 1000", file.display()), limits(60_000, 1000));
+            shell(&format!("echo $$ > {}; exec sleep 1000", file.display()), 60_000);
         }
     }
 
@@ -256,16 +265,11 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_cut_at_the_limit() {
-        let ended = shell("while :; do echo 12345678901234567890; done", limits(10_000, 1000));
-        assert_eq!(ended.cause, Cause::Flood);
-        let bytes: usize = ended.log.iter().map(|line| line.to_string().len() - 1).sum();
-        assert!((900..=1000).contains(&bytes), "{bytes}");
-    }
-
-    #[test]
     fn a_program_that_is_not_there_is_an_error() {
-        let error = run(&mut Command::new("/nowhere/qemu"), &[], Limits::default(), |_| false).unwrap_err();
+        let error = run(&mut Command::new("/nowhere/qemu"), Open::default(), Duration::ZERO, |_, _| {
+            ControlFlow::<()>::Continue(())
+        })
+        .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
     }
 }

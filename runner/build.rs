@@ -1,4 +1,4 @@
-//! Builds the guests and embeds them and the configurations, so that the runner is one file.
+//! Builds the guests and the ROM and embeds them and the configurations, so that the runner is one file.
 
 use std::env;
 use std::error::Error;
@@ -42,24 +42,51 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("..").canonicalize()?;
     guests(&root, &out)?;
+    rom(&root, &out)?;
     configs(&root.join("configs"), &out)
 }
 
 /// Builds every binary of tests-guest and writes `guests.rs`: a table of family and ELF bytes.
 fn guests(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     let source = root.join("tests-guest");
-    for input in ["tests-guest", "wire/src", "wire/Cargo.toml"] {
+    for input in ["wire/src", "wire/Cargo.toml"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
-    let target = out.join("guests");
-    let script = format!("-Clink-arg=-Wl,-T,{}", source.join("guest.ld").display());
+    let built = freestanding(root, &source, &out.join("guests"), &source.join("guest.ld"), &[])?;
+    let mut table = String::from("&[\n");
+    for path in sorted(&source.join("src/bin"))? {
+        let family = path.file_stem().and_then(|stem| stem.to_str()).ok_or("a guest's name is not text")?;
+        writeln!(table, "    ({family:?}, include_bytes!({:?})),", built.join(family))?;
+    }
+    fs::write(out.join("guests.rs"), table + "]\n").map_err(Into::into)
+}
+
+/// Builds the ROM for machine `bochs` and copies it to `rom.bin`.
+fn rom(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
+    let source = root.join("rom");
+    let flat = "-Clink-arg=-Wl,--oformat=binary";
+    let built = freestanding(root, &source, &out.join("rom"), &source.join("rom.ld"), &[flat])?;
+    fs::copy(built.join("rom"), out.join("rom.bin")).map(|_| ()).map_err(Into::into)
+}
+
+/// Builds the binaries of the package `source` as freestanding code linked by `script`, and says where they are.
+fn freestanding(
+    root: &Path,
+    source: &Path,
+    target: &Path,
+    script: &Path,
+    more: &[&str],
+) -> Result<PathBuf, Box<dyn Error>> {
+    println!("cargo::rerun-if-changed={}", source.display());
+    let script = format!("-Clink-arg=-Wl,-T,{}", script.display());
     // Panic messages hold paths of sources: those of the builder's home have no place in reports.
     let sources = [(cargo_home()?.join("registry/src"), "registry"), (root.to_owned(), "kvm-memtype")];
     let remap = sources.map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
-    let flags: Vec<&str> = FLAGS.into_iter().chain(LINK_FLAGS).chain([script.as_str(), &remap[0], &remap[1]]).collect();
+    let own = [script.as_str(), &remap[0], &remap[1]];
+    let flags: Vec<&str> = FLAGS.into_iter().chain(LINK_FLAGS).chain(own).chain(more.iter().copied()).collect();
     let mut cargo = Command::new(env::var("CARGO")?);
-    cargo.current_dir(&source).args(["build", "--release", "--quiet", "--locked", "--bins", "--target", TARGET]);
-    cargo.arg("--target-dir").arg(&target);
+    cargo.current_dir(source).args(["build", "--release", "--quiet", "--locked", "--bins", "--target", TARGET]);
+    cargo.arg("--target-dir").arg(target);
     for name in FOREIGN {
         cargo.env_remove(name);
     }
@@ -69,16 +96,10 @@ fn guests(root: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
         }
     }
     let status = cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")).status()?;
-    if !status.success() {
-        return Err(format!("building the guests in {} failed: {status}", source.display()).into());
+    match status.success() {
+        true => Ok(target.join(TARGET).join("release")),
+        false => Err(format!("building {} failed: {status}", source.display()).into()),
     }
-    let mut table = String::from("&[\n");
-    for path in sorted(&source.join("src/bin"))? {
-        let family = path.file_stem().and_then(|stem| stem.to_str()).ok_or("a guest's name is not text")?;
-        let elf = target.join(TARGET).join("release").join(family);
-        writeln!(table, "    ({family:?}, include_bytes!({elf:?})),")?;
-    }
-    fs::write(out.join("guests.rs"), table + "]\n").map_err(Into::into)
 }
 
 /// Cargo's home, where the sources of dependencies are.

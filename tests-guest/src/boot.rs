@@ -6,7 +6,7 @@ use crate::{console, heap, registry};
 use core::arch::global_asm;
 use core::ptr::NonNull;
 use volatile::VolatilePtr;
-use wire::layout::{LINE_PORT_WORD, START_CR4};
+use wire::layout::{BOCHS_WORD, LINE_PORT_WORD, START_CR4};
 
 global_asm!(include_str!("asm/entry.s"), AREA_SIZE = const AREA_SIZE, START_CR4 = const START_CR4);
 global_asm!(include_str!("asm/mem.s"));
@@ -75,6 +75,9 @@ pub fn start(start_info: u64, pvh: u32, family: &str) -> ! {
     let words = command_line(info.command_line, &mut words);
     if value(words, LINE_PORT_WORD.as_bytes()) == Some(b"") {
         console::whole_lines();
+    }
+    if value(words, BOCHS_WORD.as_bytes()) == Some(b"") {
+        console::in_bochs();
     }
     let run = value(words, b"run=").map_or(0, hex);
     let wanted = value(words, b"test=");

@@ -4,7 +4,7 @@ use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 use wire::frame::Sink;
-use wire::layout::{EXIT_PORT, LINE_PORT, SERIAL_PORT};
+use wire::layout::{DEBUG_PORT, EXIT_LINE, EXIT_PORT, LINE_PORT, SERIAL_PORT, SHUTDOWN_PORT, SHUTDOWN_WORD};
 
 /// Line status register, as an offset from the data port.
 const LSR: u16 = 5;
@@ -22,6 +22,14 @@ static LINES: AtomicBool = AtomicBool::new(false);
 /// Says whether a real UART is behind the port.
 pub(crate) fn init(uart: bool) {
     UART.store(uart, Ordering::Relaxed);
+}
+
+/// Whether the machine is Bochs, which has no exit port.
+static BOCHS: AtomicBool = AtomicBool::new(false);
+
+/// Says that the machine is Bochs.
+pub(crate) fn in_bochs() {
+    BOCHS.store(true, Ordering::Relaxed);
 }
 
 /// Says that the VMM takes whole lines at [`LINE_PORT`].
@@ -83,19 +91,19 @@ fn send(pending: &Pending) {
     } else if UART.load(Ordering::Relaxed) {
         for byte in bytes {
             wait_for(THR_EMPTY);
-            out(core::slice::from_ref(byte));
+            out(SERIAL_PORT, core::slice::from_ref(byte));
         }
     } else {
-        out(bytes);
+        out(SERIAL_PORT, bytes);
     }
 }
 
-fn out(bytes: &[u8]) {
-    // SAFETY: a serial port's data register; the bytes are read, no memory is written.
+fn out(port: u16, bytes: &[u8]) {
+    // SAFETY: a port that takes bytes and does nothing to memory; the bytes are read.
     unsafe {
         asm!(
             "rep outsb",
-            in("dx") SERIAL_PORT,
+            in("dx") port,
             inout("rsi") bytes.as_ptr() => _,
             inout("rcx") bytes.len() => _,
             options(readonly, nostack, preserves_flags)
@@ -119,6 +127,14 @@ fn lsr() -> u8 {
 /// Ends the guest with `code`, once all bytes are out.
 pub fn exit(code: u32) -> ! {
     wait_for(IDLE);
+    if BOCHS.load(Ordering::Relaxed) {
+        let digit = |n: u32| char::from_digit(code >> (28 - 4 * n) & 0xf, 16).map_or(b'?', |digit| digit as u8);
+        out(DEBUG_PORT, b"\n");
+        out(DEBUG_PORT, EXIT_LINE.as_bytes());
+        (0..8).for_each(|n| out(DEBUG_PORT, &[digit(n)]));
+        out(DEBUG_PORT, b"\n");
+        out(SHUTDOWN_PORT, SHUTDOWN_WORD);
+    }
     // SAFETY: the exit port; where nothing is behind it, the guest halts.
     unsafe { asm!("out dx, eax", in("dx") EXIT_PORT, in("eax") code, options(nomem, nostack, preserves_flags)) };
     crate::cpu::halt()

@@ -13,6 +13,20 @@ pub const LINE_PORT: u16 = 0xe4;
 /// Word of a guest's command line that says that [`LINE_PORT`] is there.
 pub const LINE_PORT_WORD: &str = "line-port";
 
+/// I/O port whose bytes Bochs writes to its standard output (`port_e9_hack`).
+pub const DEBUG_PORT: u16 = 0xe9;
+/// I/O port that ends Bochs when it is told [`SHUTDOWN_WORD`], a byte at a time.
+pub const SHUTDOWN_PORT: u16 = 0x8900;
+/// What [`SHUTDOWN_PORT`] waits for.
+pub const SHUTDOWN_WORD: &[u8] = b"Shutdown";
+/// Word of the command line by which a guest is told that it is in Bochs. It has no device at [`EXIT_PORT`], so the
+/// guest writes [`EXIT_LINE`] and the value as eight hexadecimal digits to [`DEBUG_PORT`], and then shuts Bochs down.
+pub const BOCHS_WORD: &str = "bochs";
+/// Start of the line that takes the exit value out of Bochs.
+pub const EXIT_LINE: &str = "kvm-memtype-exit ";
+/// The line that the ROM writes to [`DEBUG_PORT`] when it is entered again, after a reset.
+pub const RESET_LINE: &str = "kvm-memtype-reset";
+
 /// Value written to [`EXIT_PORT`] by a test that ran to its end.
 pub const EXIT_DONE: u32 = 0x10;
 /// Value written to [`EXIT_PORT`] by a guest that met an exception or a panic that it did not ask for.

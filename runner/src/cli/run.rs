@@ -7,6 +7,7 @@ use super::{Done, Failure};
 use crate::execute::Execution;
 use crate::guests;
 use crate::host;
+use crate::host::facts::Facts;
 use crate::judge::{Judge, Verdict};
 use crate::machine::choose::{Chosen, Wanted, choose};
 use crate::machine::{Limits, Machine};
@@ -65,7 +66,7 @@ fn start(cli: &Cli, args: &Run, knowledge: &Knowledge) -> Result<Started, Failur
         machine: chosen.machine.name().to_owned(),
         suite: suite.id,
         filters: args.cells.filters.clone(),
-        facts: host.facts(chosen.machine.name()),
+        facts: facts(&host, chosen.machine.as_ref()),
         host: description(&host, chosen.machine.as_ref()),
         cells: plan.cells.iter().map(PlannedCell::from).collect(),
     };
@@ -89,10 +90,19 @@ fn resume(cli: &Cli, args: &Run, knowledge: &Knowledge, run: &str) -> Result<Sta
     }
     let chosen = choose(wanted)?;
     let host = host::probe();
-    if host.facts(chosen.machine.name()) != header.facts || description(&host, chosen.machine.as_ref()) != header.host {
+    if facts(&host, chosen.machine.as_ref()) != header.facts
+        || description(&host, chosen.machine.as_ref()) != header.host
+    {
         return refuse("it was begun on another host, kernel or QEMU, or with another KVM");
     }
     Ok(Started { chosen, header, plan, writer, done })
+}
+
+/// The facts of host and machine.
+fn facts(host: &host::Host, machine: &dyn Machine) -> Facts {
+    let mut facts = host.facts(machine.name());
+    facts.0.extend(machine.facts().0);
+    facts
 }
 
 /// Host and machine in words.

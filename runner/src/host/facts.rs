@@ -28,7 +28,7 @@ impl fmt::Display for Fact {
 
 /// Every fact's name and what it says. A policy or deviation that names another is refused.
 pub const NAMES: &[(&str, &str)] = &[
-    ("machine", "kvm, qemu-kvm or qemu-tcg"),
+    ("machine", "kvm, qemu-kvm, qemu-tcg or bochs"),
     ("kvm-vendor", "the vendor module: kvm_intel, kvm_amd, kvm_pvm, ..., or none"),
     ("cpu-vendor", "CPUID vendor string of the host"),
     ("ignore-msrs", "whether kvm.ignore_msrs is on: accesses to unknown MSRs are swallowed; not known without sysfs"),
@@ -47,6 +47,7 @@ pub const NAMES: &[(&str, &str)] = &[
     ("mce-banks", "KVM_CAP_MCE: the most MC banks"),
     ("mce-caps", "KVM_X86_GET_MCE_CAP_SUPPORTED"),
     ("cpuid-mtrr-forced", "whether KVM shows a guest CPUID.1:EDX.MTRR although KVM_SET_CPUID2 took it away"),
+    ("clock", "the model by which the machine's clock charges accesses to memory (configs/clocks); none on silicon"),
     ("maxphyaddr", "MAXPHYADDR that the guest sees, in bits"),
     ("cpuid-mtrr", "whether CPUID.1:EDX shows the guest MTRR"),
 ];

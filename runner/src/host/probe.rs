@@ -66,7 +66,7 @@ impl Host {
         let mut set = |name: &str, fact: Fact| facts.0.insert(name.to_owned(), fact);
         set("machine", Fact::Text(machine.to_owned()));
         set("cpu-vendor", Fact::Text(self.cpu.vendor.clone()));
-        let kvm = self.kvm.as_ref().ok().filter(|_| machine != "qemu-tcg");
+        let kvm = self.kvm.as_ref().ok().filter(|_| !matches!(machine, "qemu-tcg" | "bochs"));
         let vendor = self.modules.vendor.clone().filter(|_| kvm.is_some());
         set("kvm-vendor", Fact::Text(vendor.unwrap_or_else(|| "none".to_owned())));
         let Some(kvm) = kvm else {

@@ -1,5 +1,6 @@
 //! Which machine to use: the one asked for, or KVM, or, said aloud, QEMU TCG where there is no KVM that runs a guest.
 
+use super::bochs::BochsMachine;
 use super::kvm::KvmMachine;
 use super::qemu::{Accel, Qemu};
 use super::{End, Job, Limits, Machine, MachineError};
@@ -19,6 +20,8 @@ pub enum Wanted {
     QemuKvm,
     /// QEMU's emulation: a negative control, because it checks next to nothing.
     QemuTcg,
+    /// Bochs, without KVM: a model of bare metal.
+    Bochs,
 }
 
 /// The machine, and what had to be said about the choice.
@@ -46,6 +49,7 @@ pub fn choose(wanted: Option<Wanted>) -> Result<Chosen, MachineError> {
         Some(Wanted::Kvm) => chosen(kvm()?),
         Some(Wanted::QemuKvm) => chosen(qemu(Accel::Kvm)?),
         Some(Wanted::QemuTcg) => chosen(qemu(Accel::Tcg)?),
+        Some(Wanted::Bochs) => chosen(bochs()?),
         None => match kvm() {
             Ok(machine) => chosen(machine),
             Err(no_kvm) => {
@@ -71,6 +75,12 @@ fn kvm() -> Result<Box<dyn Machine>, MachineError> {
 
 fn qemu(accel: Accel) -> Result<Box<dyn Machine>, MachineError> {
     let machine = Qemu::new(accel)?;
+    preflight(&machine)?;
+    Ok(Box::new(machine))
+}
+
+fn bochs() -> Result<Box<dyn Machine>, MachineError> {
+    let machine = BochsMachine::new()?;
     preflight(&machine)?;
     Ok(Box::new(machine))
 }

@@ -2,6 +2,7 @@
 //!
 //! Everything that crosses the interface is plain data, so that a machine can live in a process of its own.
 
+pub mod bochs;
 pub mod choose;
 mod end;
 pub mod kvm;
@@ -12,6 +13,7 @@ pub mod process;
 pub mod qemu;
 pub mod smallest;
 
+use crate::host::facts::Facts;
 use crate::plan::vm::VmConfig;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -165,6 +167,11 @@ pub trait Machine: Sync {
 
     /// Why a test with these needs cannot be done in such a VM here, if so: the reason of a skip.
     fn lacks(&self, needs: Needs, vm: &VmConfig) -> Option<String>;
+
+    /// The facts that are not the host's but this machine's own; they stand over those of the host.
+    fn facts(&self) -> Facts {
+        Facts::default()
+    }
 
     /// Runs a job to its end, which comes in about `limits.timeout` at the latest.
     ///

@@ -1,0 +1,97 @@
+//! A Bochs while it runs: a child process whose files have no names and leave nothing behind.
+
+use super::config::{Config, Paths};
+use super::program::{Bochs, cannot_run};
+use crate::machine::process::{self, Cause, Open, Stream};
+use crate::machine::{MachineError, memfd};
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::ops::ControlFlow;
+use std::os::fd::AsRawFd;
+use std::process::Command;
+use std::time::Duration;
+
+/// The code behind the reset vector, see the crate `rom`.
+static ROM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rom.bin"));
+/// Size of the image that Bochs loads below 4 GiB.
+const ROM_SIZE: usize = 64 << 10;
+/// Bytes of standard error and of Bochs' own log that are kept.
+const KEPT: usize = 64 << 10;
+
+/// Where a guest's bytes came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channel {
+    /// The serial line, COM1.
+    Serial,
+    /// Port 0xe9. Bochs' own banner stands there first.
+    Debug,
+}
+
+/// What came of a Bochs.
+#[derive(Debug)]
+pub struct Ended {
+    /// Why the watch ended.
+    pub cause: Cause<()>,
+    /// What Bochs said on standard error: the reason of its end is in it.
+    pub message: String,
+    /// The first 64 KiB of its log.
+    pub log: String,
+}
+
+impl Ended {
+    /// The reason that Bochs gave for its end: `[UNMAP ] Shutdown port: shutdown requested`.
+    pub fn reason(&self) -> Option<&str> {
+        let (_, rest) = self.message.split_once("Bochs is exiting with the following message:\n")?;
+        rest.lines().next().map(str::trim)
+    }
+}
+
+impl Bochs {
+    /// Boots `disk`, a file with a boot disk's image, and runs it to its end, but no longer than `timeout`. `on_output`
+    /// is handed what the guest writes as it comes, and says when that is enough.
+    ///
+    /// # Errors
+    /// Bochs cannot be run.
+    pub fn run(
+        &self,
+        config: &Config,
+        disk: &File,
+        timeout: Duration,
+        mut on_output: impl FnMut(Channel, &[u8]) -> ControlFlow<()>,
+    ) -> Result<Ended, MachineError> {
+        let failed = |e| cannot_run(&self.path, e);
+        let mut rom = vec![0xff; ROM_SIZE - ROM.len()];
+        rom.extend(ROM);
+        let (rom, mut log) = (memfd::with(&rom).map_err(failed)?, memfd::with(&[]).map_err(failed)?);
+        let (serial, serial_end) = io::pipe().map_err(failed)?;
+        let path = |file: i32| format!("/proc/self/fd/{file}");
+        let paths = Paths {
+            rom: path(rom.as_raw_fd()),
+            disk: path(disk.as_raw_fd()),
+            serial: path(serial_end.as_raw_fd()),
+            log: path(log.as_raw_fd()),
+        };
+        let text = memfd::with(config.text(&paths, self.display).as_bytes()).map_err(failed)?;
+        let go_on = memfd::with(b"c\n").map_err(failed)?;
+        let mut command = Command::new(&self.path);
+        command.args(["-q", "-f", &path(text.as_raw_fd())]);
+        if self.debugger {
+            command.args(["-rc", &path(go_on.as_raw_fd())]);
+        }
+        let open = Open { files: vec![&rom, disk, &log, &text, &go_on], pipe: Some((serial, serial_end)) };
+        let mut errors = Vec::new();
+        let cause = process::run(&mut command, open, timeout, |stream, bytes| match stream {
+            Stream::Stdout => on_output(Channel::Debug, bytes),
+            Stream::Pipe => on_output(Channel::Serial, bytes),
+            Stream::Stderr => {
+                errors.extend_from_slice(&bytes[..bytes.len().min(KEPT - errors.len())]);
+                ControlFlow::Continue(())
+            }
+        });
+        let cause = cause.map_err(failed)?;
+        let mut kept = Vec::new();
+        log.rewind().and_then(|()| log.take(KEPT as u64).read_to_end(&mut kept)).map_err(failed)?;
+        let [message, log] = [errors, kept].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Ok(Ended { cause, message, log })
+    }
+}

@@ -1,0 +1,108 @@
+//! The Bochs program on this host: where it is, which version, and whether it is the one that is built here.
+
+use crate::machine::MachineError;
+use std::env;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Environment variable that names the program to use.
+pub const VARIABLE: &str = "KVM_MEMTYPE_BOCHS";
+const NAME: &str = "bochs";
+
+/// What a build of `ci/bochs` prints with its version: the name of the clock model follows.
+const MARK: &str = "kvm-memtype clock: ";
+
+/// A Bochs program and what it said of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bochs {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its version: `3.0`.
+    pub version: String,
+    /// The model by which its clock charges accesses to memory, if it is a build of `ci/bochs`. Bochs as distributed
+    /// has none: its time stamp counter counts instructions.
+    pub clock: Option<String>,
+    /// Value of `display_library` for no display.
+    pub(super) display: &'static str,
+    /// It stops for a debugger before the first instruction, and must be told to go on.
+    pub(super) debugger: bool,
+}
+
+impl Bochs {
+    /// Finds Bochs: what `KVM_MEMTYPE_BOCHS` says, else the first on PATH.
+    ///
+    /// # Errors
+    /// It is not there, or does not say what Bochs says.
+    pub fn find() -> Result<Bochs, MachineError> {
+        let wrong = |what| MachineError { what, source: None };
+        if let Some(path) = env::var_os(VARIABLE).map(PathBuf::from) {
+            return match is_program(&path) {
+                true => Bochs::at(&path),
+                false => Err(wrong(format!("{VARIABLE} names {}: no program is there", path.display()))),
+            };
+        }
+        let path = env::var_os("PATH").unwrap_or_default();
+        let found = env::split_paths(&path).map(|dir| dir.join(NAME)).find(|path| is_program(path));
+        let advice = "build it with the lab, install the package bochs, or name the program in";
+        Bochs::at(&found.ok_or_else(|| wrong(format!("{NAME} is not on PATH; {advice} {VARIABLE}")))?)
+    }
+
+    /// The Bochs at `path`.
+    ///
+    /// # Errors
+    /// It cannot be run, or does not say what Bochs says.
+    pub fn at(path: &Path) -> Result<Bochs, MachineError> {
+        let help = said(path, &["--help"])?;
+        read(path, &help).ok_or_else(|| MachineError {
+            what: format!("{} --help does not say what Bochs says: {:?}", path.display(), help.trim()),
+            source: None,
+        })
+    }
+}
+
+/// Reads what a Bochs says of itself.
+fn read(path: &Path, help: &str) -> Option<Bochs> {
+    let after = |key| help.lines().find_map(|line| line.split_once(key)).map(|(_, rest)| rest.trim().to_owned());
+    let debugger = help.lines().any(|line| line.trim_start().starts_with("-rc "));
+    Some(Bochs {
+        path: path.to_owned(),
+        version: after("Bochs x86 Emulator ")?,
+        clock: after(MARK),
+        // Debian's build has the debugger and no display library that displays nothing; VNC without a client does.
+        display: if debugger { "rfb, options=\"timeout=0\"" } else { "nogui" },
+        debugger,
+    })
+}
+
+/// What it writes to standard output and standard error.
+fn said(path: &Path, arguments: &[&str]) -> Result<String, MachineError> {
+    let output = Command::new(path).args(arguments).output().map_err(|e| cannot_run(path, e))?;
+    Ok([output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat())
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// The error of a program that the system does not run.
+pub(super) fn cannot_run(path: &Path, error: std::io::Error) -> MachineError {
+    MachineError { what: format!("{} cannot be run", path.display()), source: Some(Box::new(error)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_is_known_by_what_it_says() {
+        let banner = "====\n    Bochs x86 Emulator 3.0\n  Built from GitHub\n";
+        let own = read(Path::new("/b"), &format!("{banner}kvm-memtype clock: memtime\n")).unwrap();
+        assert_eq!((own.version.as_str(), own.clock.as_deref(), own.display), ("3.0", Some("memtime"), "nogui"));
+        assert!(!own.debugger);
+        let stock = read(Path::new("/b"), &format!("{banner}  -rc filename     execute\n")).unwrap();
+        assert_eq!((stock.clock, stock.debugger), (None, true));
+        assert!(stock.display.starts_with("rfb"));
+        assert_eq!(read(Path::new("/b"), "usage: true\n"), None);
+    }
+}

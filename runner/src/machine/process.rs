@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// Buffer of a pipe from the child. A UART in QEMU may lose bytes where the reader lags behind by more than this.
 const PIPE: libc::c_int = 1 << 20;
 
+/// After how much time without output a child is silent.
+const SILENCE: Duration = Duration::from_millis(200);
+
 /// What the child has open besides its standard streams.
 #[derive(Debug, Default)]
 pub struct Open<'a> {
@@ -31,6 +34,15 @@ pub enum Stream {
     Pipe,
 }
 
+/// What the watch tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// The child wrote these bytes. None at all are the end of the stream.
+    Output(Stream, &'a [u8]),
+    /// It has written nothing for a fifth of a second.
+    Silence,
+}
+
 /// Why the watch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause<S> {
@@ -38,12 +50,12 @@ pub enum Cause<S> {
     Exited(ExitStatus),
     /// The time was up, so the child was killed.
     Timeout,
-    /// Its output said that waiting has no use any more, and it was killed.
+    /// Whoever was told of the events wanted no more of them, and it was killed.
     Stopped(S),
 }
 
-/// Runs `command` to its end, but no longer than `timeout`. `on_output` is handed all that it writes as it comes, and
-/// says when that is enough.
+/// Runs `command` to its end, but no longer than `timeout`. `on_event` is handed all that it writes as it comes, and is
+/// told when nothing comes; it says when that is enough.
 ///
 /// The child is in a process group of its own, which is killed as a whole, and dies with the thread that called this.
 ///
@@ -53,7 +65,7 @@ pub fn run<S>(
     command: &mut Command,
     open: Open<'_>,
     timeout: Duration,
-    mut on_output: impl FnMut(Stream, &[u8]) -> ControlFlow<S>,
+    mut on_event: impl FnMut(Event<'_>) -> ControlFlow<S>,
 ) -> io::Result<Cause<S>> {
     let deadline = Instant::now() + timeout;
     let (pipe, write_end) = open.pipe.unzip();
@@ -83,10 +95,15 @@ pub fn run<S>(
     let mut fds: Vec<_> = streams.iter().map(|(_, stream)| stream.as_raw_fd()).chain([exit.as_raw_fd()]).collect();
     let mut buffer = vec![0; 64 << 10];
     let killed = 'watch: loop {
-        let ready = poll(&fds, deadline.saturating_duration_since(Instant::now()))?;
+        let ready = poll(&fds, SILENCE.min(deadline.saturating_duration_since(Instant::now())))?;
+        if !ready.contains(&true)
+            && let ControlFlow::Break(why) = on_event(Event::Silence)
+        {
+            break Some(Cause::Stopped(why));
+        }
         for (n, (stream, file)) in streams.iter_mut().enumerate().filter(|&(n, _)| ready[n]) {
             let read = read(file, &mut buffer)?;
-            if let ControlFlow::Break(why) = on_output(*stream, &buffer[..read]) {
+            if let ControlFlow::Break(why) = on_event(Event::Output(*stream, &buffer[..read])) {
                 break 'watch Some(Cause::Stopped(why));
             }
             fds[n] = if read == 0 { -1 } else { fds[n] };
@@ -193,8 +210,10 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", script]).env("PIPE", writer.as_raw_fd().to_string());
         let open = Open { files: Vec::new(), pipe: Some((reader, writer)) };
-        let cause = run(&mut command, open, Duration::from_millis(millis), |stream, bytes| {
-            output[stream as usize].push_str(&String::from_utf8_lossy(bytes));
+        let cause = run(&mut command, open, Duration::from_millis(millis), |event| {
+            if let Event::Output(stream, bytes) = event {
+                output[stream as usize].push_str(&String::from_utf8_lossy(bytes));
+            }
             if output[1].contains("hopeless") { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         (output, cause.unwrap())
@@ -225,6 +244,16 @@ mod tests {
     #[test]
     fn a_child_that_does_not_end_is_killed() {
         assert_eq!(shell("exec sleep 1000", 100).1, Cause::Timeout);
+    }
+
+    #[test]
+    fn silence_is_told_of() {
+        let (mut heard, mut sleep) = (0, Command::new("sleep"));
+        let cause = run(sleep.arg("1000"), Open::default(), Duration::from_secs(60), |event| {
+            heard += usize::from(event == Event::Silence);
+            if heard == 2 { ControlFlow::Break(7) } else { ControlFlow::Continue(()) }
+        });
+        assert_eq!(cause.unwrap(), Cause::Stopped(7));
     }
 
     #[test]
@@ -266,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_is_an_error() {
-        let error = run(&mut Command::new("/nowhere/qemu"), Open::default(), Duration::ZERO, |_, _| {
+        let error = run(&mut Command::new("/nowhere/qemu"), Open::default(), Duration::ZERO, |_| {
             ControlFlow::<()>::Continue(())
         })
         .unwrap_err();

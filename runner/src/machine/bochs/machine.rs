@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::disk::Mtrrs;
-use super::process::{Channel, Ended};
+use super::process::{Ended, Heard};
 use super::program::Bochs;
 use super::pvh::Pvh;
 use crate::host::facts::{Fact, Facts};
@@ -135,12 +135,12 @@ fn boot(bochs: &Bochs, config: &Config, elf: &[u8], words: &str, limits: Limits)
     let mut file = memfd::with(&[]).map_err(|e| failed(e.into()))?;
     disk.write(&mut file).map_err(|e| failed(e.into()))?;
     let (mut serial, mut debug, mut flood) = (Log::new(limits.output), Log::new(limits.output.max(DEBUG)), false);
-    let ended = bochs.run(config, &file, limits.timeout, |channel, bytes| {
-        let log = match channel {
-            Channel::Serial => &mut serial,
-            Channel::Debug => &mut debug,
+    let ended = bochs.run(config, &file, limits.timeout, |heard| {
+        flood |= match heard {
+            Heard::Serial(bytes) => serial.serial(bytes).is_err(),
+            Heard::Debug(bytes) => debug.serial(bytes).is_err(),
+            Heard::Silence => false,
         };
-        flood |= log.serial(bytes).is_err();
         if flood { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     Ok(Said { serial: serial.finish(), debug: debug.finish(), flood, ended })

@@ -14,6 +14,6 @@ mod pvh;
 pub use config::Config;
 pub use disk::{Disk, Mtrrs, Segment};
 pub use machine::BochsMachine;
-pub use process::{Channel, Ended};
+pub use process::{Ended, Heard};
 pub use program::{Bochs, VARIABLE};
 pub use pvh::{Pvh, PvhError};

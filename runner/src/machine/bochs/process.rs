@@ -2,7 +2,7 @@
 
 use super::config::{Config, Paths};
 use super::program::{Bochs, cannot_run};
-use crate::machine::process::{self, Cause, Open, Stream};
+use crate::machine::process::{self, Cause, Event, Open, Stream};
 use crate::machine::{MachineError, memfd};
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -18,13 +18,15 @@ const ROM_SIZE: usize = 64 << 10;
 /// Bytes of standard error and of Bochs' own log that are kept.
 const KEPT: usize = 64 << 10;
 
-/// Where a guest's bytes came from.
+/// What is heard of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Channel {
-    /// The serial line, COM1.
-    Serial,
-    /// Port 0xe9. Bochs' own banner stands there first.
-    Debug,
+pub enum Heard<'a> {
+    /// Bytes of the serial line, COM1.
+    Serial(&'a [u8]),
+    /// Bytes of port 0xe9. Bochs' own banner stands there first.
+    Debug(&'a [u8]),
+    /// Nothing for a fifth of a second.
+    Silence,
 }
 
 /// What came of a Bochs.
@@ -47,8 +49,8 @@ impl Ended {
 }
 
 impl Bochs {
-    /// Boots `disk`, a file with a boot disk's image, and runs it to its end, but no longer than `timeout`. `on_output`
-    /// is handed what the guest writes as it comes, and says when that is enough.
+    /// Boots `disk`, a file with a boot disk's image, and runs it to its end, but no longer than `timeout`. `on_event`
+    /// is handed what the guest writes as it comes, and is told when nothing comes; it says when that is enough.
     ///
     /// # Errors
     /// Bochs cannot be run.
@@ -57,7 +59,7 @@ impl Bochs {
         config: &Config,
         disk: &File,
         timeout: Duration,
-        mut on_output: impl FnMut(Channel, &[u8]) -> ControlFlow<()>,
+        mut on_event: impl FnMut(Heard<'_>) -> ControlFlow<()>,
     ) -> Result<Ended, MachineError> {
         let failed = |e| cannot_run(&self.path, e);
         let mut rom = vec![0xff; ROM_SIZE - ROM.len()];
@@ -80,10 +82,11 @@ impl Bochs {
         }
         let open = Open { files: vec![&rom, disk, &log, &text, &go_on], pipe: Some((serial, serial_end)) };
         let mut errors = Vec::new();
-        let cause = process::run(&mut command, open, timeout, |stream, bytes| match stream {
-            Stream::Stdout => on_output(Channel::Debug, bytes),
-            Stream::Pipe => on_output(Channel::Serial, bytes),
-            Stream::Stderr => {
+        let cause = process::run(&mut command, open, timeout, |event| match event {
+            Event::Silence => on_event(Heard::Silence),
+            Event::Output(Stream::Stdout, bytes) => on_event(Heard::Debug(bytes)),
+            Event::Output(Stream::Pipe, bytes) => on_event(Heard::Serial(bytes)),
+            Event::Output(Stream::Stderr, bytes) => {
                 errors.extend_from_slice(&bytes[..bytes.len().min(KEPT - errors.len())]);
                 ControlFlow::Continue(())
             }

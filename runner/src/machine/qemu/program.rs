@@ -6,7 +6,7 @@ use super::ending;
 use super::ending::{Ended, Why};
 use crate::machine::log::Log;
 use crate::machine::memfd;
-use crate::machine::process::{self, Open, Stream};
+use crate::machine::process::{self, Event, Open, Stream};
 use crate::machine::smallest;
 use crate::machine::{End, Limits, MachineError};
 use crate::plan::vm::VmConfig;
@@ -138,9 +138,12 @@ pub fn boot(
     let arguments = arguments(accel, platform, &kernel, guest);
     let (mut log, mut errors) = (Log::new(limits.output), Vec::new());
     let open = Open { files: vec![&file], pipe: None };
-    let on_output = |stream, bytes: &[u8]| match stream {
-        Stream::Stdout => log.serial(bytes).map_or(ControlFlow::Break(Why::Flood), ControlFlow::Continue),
-        Stream::Stderr | Stream::Pipe => {
+    let on_event = |event: Event<'_>| match event {
+        Event::Silence => ControlFlow::Continue(()),
+        Event::Output(Stream::Stdout, bytes) => {
+            log.serial(bytes).map_or(ControlFlow::Break(Why::Flood), ControlFlow::Continue)
+        }
+        Event::Output(Stream::Stderr | Stream::Pipe, bytes) => {
             errors.extend_from_slice(&bytes[..bytes.len().min(STDERR - errors.len())]);
             match ending::gave_up(&String::from_utf8_lossy(&errors)) {
                 true => ControlFlow::Break(Why::Hopeless),
@@ -148,7 +151,7 @@ pub fn boot(
             }
         }
     };
-    let cause = process::run(Command::new(path).args(arguments), open, limits.timeout, on_output);
+    let cause = process::run(Command::new(path).args(arguments), open, limits.timeout, on_event);
     let cause = cause.map_err(|e| cannot_run(path, e))?;
     Ok(Ended { log: log.finish(), stderr: String::from_utf8_lossy(&errors).into_owned(), cause })
 }

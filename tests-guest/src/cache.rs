@@ -25,6 +25,11 @@ fn execute(insn: Insn) -> Option<Fault> {
     came.fault()
 }
 
+/// WBINVD at CPL0: writes back and empties the caches.
+pub fn write_back() {
+    let _ = execute(Insn::Wbinvd);
+}
+
 /// The leaf that announces the instruction, and whether it does. WBINVD and INVD came with the 80486 and have no bit.
 fn announced(insn: Insn) -> (CpuidLeaf, bool) {
     const EBX: usize = 1;

@@ -1,4 +1,121 @@
-//! The mapping in which guests run: physical addresses one to one, in 2 MiB pages that CPL3 may use too.
+//! The mapping in which guests run: physical addresses one to one, in 2 MiB pages that CPL3 may use too. A test may map
+//! a page anew, through another entry of the PAT.
+
+use crate::cpu;
+use alloc::alloc::alloc_zeroed;
+use core::alloc::Layout;
+use core::arch::asm;
+use core::ptr::NonNull;
+use volatile::VolatilePtr;
 
 /// Both ways to boot map the first 4 GiB.
 pub const MAPPED: u64 = 1 << 32;
+
+/// A page by its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// 4 KiB.
+    Small,
+    /// 2 MiB.
+    Large,
+}
+
+// Bits of an entry of a paging structure: SDM Vol. 3A "4-Level Paging and 5-Level Paging".
+/// Present, writable, and for CPL3 too.
+const PRESENT_WRITABLE_USER: u64 = 7;
+/// An entry of a page directory maps a page of 2 MiB.
+const PS: u64 = 1 << 7;
+/// The address in an entry, of a table or of a small page.
+const ADDRESS: u64 = 0xf_ffff_ffff_f000;
+
+impl Page {
+    /// Its size in bytes.
+    pub const fn size(self) -> u64 {
+        match self {
+            Page::Small => 0x1000,
+            Page::Large => 0x20_0000,
+        }
+    }
+
+    /// The leaf that maps the page at `gpa` one to one through the entry `pat_entry` of the PAT.
+    ///
+    /// SDM Vol. 3A, "Paging and Memory Typing When the PAT Is Supported": PWT, PCD and PAT are the entry's number.
+    const fn leaf(self, gpa: u64, pat_entry: u8) -> u64 {
+        let (pwt_pcd, pat) = ((pat_entry as u64 & 3) << 3, pat_entry as u64 >> 2 & 1);
+        let at = gpa & !(self.size() - 1);
+        match self {
+            Page::Small => at | pwt_pcd | pat << 7 | PRESENT_WRITABLE_USER,
+            Page::Large => at | pwt_pcd | pat << 12 | PS | PRESENT_WRITABLE_USER,
+        }
+    }
+}
+
+/// A page of RAM, filled with zeros and aligned to its size, that nobody else uses. It is never freed.
+///
+/// # Panics
+/// There is no memory for it.
+pub fn spare(page: Page) -> u64 {
+    let size = page.size() as usize;
+    let Ok(layout) = Layout::from_size_align(size, size) else { panic!("a page of an impossible size") };
+    // SAFETY: the layout is not of size 0.
+    let memory = unsafe { alloc_zeroed(layout) };
+    assert!(!memory.is_null(), "no memory for a page");
+    memory.expose_provenance() as u64
+}
+
+/// Maps the page of that size at `gpa` through the entry `pat_entry` of the PAT, one to one as before, for all vCPUs.
+/// Drops what the TLB of this vCPU holds; each other one has to [`flush`] its own. Caches are left alone.
+///
+/// The first small page of a large one takes memory for a table. The pages around it stay mapped as they were.
+///
+/// # Panics
+/// The address is not mapped at all, or there is no memory for the table.
+pub fn map(gpa: u64, page: Page, pat_entry: u8) {
+    assert!(gpa < MAPPED && pat_entry < 8, "a page that cannot be mapped");
+    let directory = table(entry(table(entry(cpu::cr3(), 0).read()), gpa >> 30).read());
+    let large = entry(directory, gpa >> 21);
+    match page {
+        Page::Large => large.write(page.leaf(gpa, pat_entry)),
+        Page::Small => {
+            if large.read() & PS != 0 {
+                large.write(split(large.read()) | PRESENT_WRITABLE_USER);
+            }
+            entry(table(large.read()), gpa >> 12).write(page.leaf(gpa, pat_entry));
+        }
+    }
+    flush();
+}
+
+/// Drops all that the TLB of this vCPU holds. There are no global pages.
+pub fn flush() {
+    // SAFETY: the page tables stay the same.
+    unsafe { asm!("mov cr3, {}", in(reg) cpu::cr3(), options(nostack, preserves_flags)) };
+}
+
+/// A new table of small pages that maps what the large page `leaf` maps, in the same way.
+fn split(leaf: u64) -> u64 {
+    let pat_entry = (leaf >> 3 & 3) as u8 | (leaf >> 12 & 1) as u8 * 4;
+    let base = leaf & ADDRESS & !(Page::Large.size() - 1);
+    let new = spare(Page::Small);
+    for n in 0..512 {
+        entry(new, n).write(Page::Small.leaf(base + n * Page::Small.size(), pat_entry));
+    }
+    new
+}
+
+/// The table to which an entry leads.
+fn table(entry: u64) -> u64 {
+    assert!(entry & 1 != 0 && entry & PS == 0, "page tables that are not those of the boot");
+    entry & ADDRESS
+}
+
+/// The entry of the table at `table` for an address, of which `index` is the part from this level's index on.
+fn entry(table: u64, index: u64) -> VolatilePtr<'static, u64> {
+    let at = (table & ADDRESS) + (index & 511) * 8;
+    let Some(pointer) = NonNull::new(core::ptr::with_exposed_provenance_mut(at as usize)) else {
+        panic!("page tables at address 0")
+    };
+    // SAFETY: page tables are mapped one to one, and the CPU alone reads them besides; it may set bits in between, but
+    // no bit that is looked at here.
+    unsafe { VolatilePtr::new(pointer) }
+}

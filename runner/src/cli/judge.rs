@@ -22,8 +22,8 @@ use wire::stream::{Item, Reader};
 /// Judges and prints; of a run, the verdicts are written too.
 pub fn judge(cli: &Cli, args: &Args) -> Done {
     let knowledge = Knowledge::load(cli.config.as_deref())?;
-    let (policies, deviations) = knowledge.models(args.judging)?;
-    let judge = Judge::new(&policies, &deviations);
+    let (policies, deviations, clocks) = knowledge.models(args.judging)?;
+    let judge = Judge::new(&policies, &deviations, &clocks);
     let verdicts = if args.run == "-" {
         vec![serial_log(&judge, &knowledge.tests, args.machine)?]
     } else {

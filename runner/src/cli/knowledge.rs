@@ -4,6 +4,7 @@ use super::args::Judging;
 use crate::config::{ConfigError, Set};
 use crate::guests;
 use crate::judge::Deviations;
+use crate::model::Clocks;
 use crate::model::policy::Policies;
 use crate::plan::suite::Suite;
 use crate::plan::vm::VmConfig;
@@ -33,16 +34,16 @@ impl Knowledge {
         Ok(Knowledge { vms, tests: guests::tests()?, set })
     }
 
-    /// The policies, and the deviations that excuse.
+    /// The policies, the deviations that excuse, and the clock models.
     ///
     /// # Errors
     /// A mistake in one of them.
-    pub fn models(&self, judging: Judging) -> Result<(Policies, Deviations), ConfigError> {
+    pub fn models(&self, judging: Judging) -> Result<(Policies, Deviations, Clocks), ConfigError> {
         let sources = |kind| self.set.sources(kind).map(|(_, source)| source);
         let deviations =
             Deviations::load(sources("deviations"), &self.tests.iter().map(TestRef::id).collect::<Vec<_>>())?;
         let deviations = if judging.no_deviations { Deviations::none() } else { deviations };
-        Ok((Policies::load(sources("policies"))?, deviations))
+        Ok((Policies::load(sources("policies"))?, deviations, Clocks::load(sources("clocks"))?))
     }
 
     /// The suite of that id, and its cells that the filters pick.

@@ -8,7 +8,7 @@ use super::verdict::Verdict;
 use crate::host::facts::Facts;
 use crate::machine::Observed;
 use crate::model::policy::{ARCHITECTURE, Policies, Policy, PolicyError};
-use crate::model::{Event, Replay};
+use crate::model::{Clocks, Event, Replay};
 use serde::{Deserialize, Serialize};
 
 /// Points at which the architecture predicts something else than was seen.
@@ -46,17 +46,18 @@ pub struct Judgement {
     pub architecture: Departures,
 }
 
-/// Judges cells by policies and deviations.
+/// Judges cells by policies, deviations and clock models.
 #[derive(Debug, Clone, Copy)]
 pub struct Judge<'a> {
     policies: &'a Policies,
     deviations: &'a Deviations,
+    clocks: &'a Clocks,
 }
 
 impl<'a> Judge<'a> {
     /// A judge by these.
-    pub fn new(policies: &'a Policies, deviations: &'a Deviations) -> Self {
-        Judge { policies, deviations }
+    pub fn new(policies: &'a Policies, deviations: &'a Deviations, clocks: &'a Clocks) -> Self {
+        Judge { policies, deviations, clocks }
     }
 
     /// Judges what was observed of `test` (`family/test`), which makes at least `least` points, in run `run`, or in any
@@ -120,8 +121,9 @@ impl<'a> Judge<'a> {
     ) -> Account {
         let applying = self.applying(test, facts);
         let architecture = self.policies.get(ARCHITECTURE).ok().filter(|it| it.id != policy.id);
-        let mut replay = Replay::new(policy, facts);
-        let mut beside = architecture.map(|architecture| Replay::new(architecture, facts));
+        let clock = self.clocks.of(facts);
+        let mut replay = Replay::new(policy, facts, clock);
+        let mut beside = architecture.map(|architecture| Replay::new(architecture, facts, clock));
         let (mut decisions, mut others) = (Vec::new(), Vec::new());
         log::read(&observed.log, &observed.end, test, run, |line, event: Event<'_>| {
             decisions.clear();

@@ -87,7 +87,9 @@ fn is_done(event: &Event<'_>) -> bool {
     match event {
         Event::Write { .. } | Event::Read { .. } => true,
         Event::Host(record) => matches!(record, HostRecord::Step { .. }),
-        Event::Guest(record) => matches!(record, Record::Exec { .. } | Record::Access(_) | Record::Cpuid(_)),
+        Event::Guest(record) => {
+            matches!(record, Record::Exec { .. } | Record::Access(_) | Record::Timed(_) | Record::Cpuid(_))
+        }
         Event::Begin | Event::Shutdown | Event::End => false,
     }
 }

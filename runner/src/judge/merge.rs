@@ -159,6 +159,7 @@ fn alike(a: Action, b: Action) -> bool {
         | (Action::Step(Step::GetMsr { cpu, .. }), Action::Step(Step::GetMsr { cpu: c, .. }))
         | (Action::Step(Step::GetOneReg { cpu, .. }), Action::Step(Step::GetOneReg { cpu: c, .. })) => cpu == c,
         (Action::Step(Step::ListsMsr { .. }), Action::Step(Step::ListsMsr { .. })) => true,
+        (Action::Timed(a), Action::Timed(b)) => (a.cpu, a.cpl, a.nested) == (b.cpu, b.cpl, b.nested),
         _ => false,
     }
 }

@@ -3,4 +3,5 @@
 mod host;
 mod registers;
 mod support;
+mod timed;
 mod verdicts;

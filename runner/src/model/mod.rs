@@ -5,9 +5,11 @@
 
 mod access;
 mod cache;
+mod clock;
 mod cr0;
 mod event;
 mod mce;
+mod memory;
 mod memslot;
 pub mod memtype;
 mod mmio;
@@ -24,6 +26,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use clock::{Clock, Clocks};
 pub use event::{Event, events};
 pub use point::{Action, Class, Decision, Effect, Prediction, Rule, Why};
 pub use replay::Replay;

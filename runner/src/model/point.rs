@@ -2,8 +2,9 @@
 //! thousand.
 
 use wire::insn::Insn;
+use wire::memtype::{EptType, MemType};
 use wire::outcome::{After, Fault};
-use wire::record::{Access, Trap};
+use wire::record::{Access, Timed, Trap};
 use wire::register::{Place, Register};
 use wire::step::{Status, Step};
 
@@ -21,6 +22,8 @@ pub enum Action {
     Exec { insn: Insn, cpl: u8 },
     /// The guest accessed memory.
     Access(Access),
+    /// The guest timed accesses.
+    Timed(Timed),
     /// The VM left with KVM_EXIT_MMIO, and no access of the guest explains it.
     StrayExit(Exit),
     /// A vCPU took a machine check, or should have.
@@ -74,6 +77,10 @@ pub enum Effect {
     AnyErrno,
     /// An access to memory: the exception, the value that a load gives if it is known, and the exits.
     Memory { fault: Option<Fault>, value: Option<u64>, exits: Exits },
+    /// Timed accesses are of this effective memory type.
+    Type(MemType),
+    /// Timed accesses took what they took: nobody can tell their memory type. Only seen.
+    Times,
     /// An exception.
     Trap(Trap),
     /// Nothing of the kind happened.
@@ -90,7 +97,8 @@ pub enum Class {
     Accepted,
     /// An exception, or an error as reply.
     Refused,
-    /// A value: of a read, of a memory access, or of a register that holds something else than was written.
+    /// A value: of a read, of a memory access, or of a register that holds something else than was written. Or the
+    /// effective type of timed accesses.
     Value,
     /// An exception or a triple fault that an event brings about.
     Event,
@@ -126,6 +134,7 @@ impl Effect {
             },
             Effect::Reply { .. } => Class::Refused,
             Effect::Value(_) | Effect::AnyValue | Effect::Memory { .. } => Class::Value,
+            Effect::Type(_) | Effect::Times => Class::Value,
             Effect::Ran => Class::Accepted,
             Effect::Trap(_) | Effect::Happened => Class::Event,
             Effect::Nothing => Class::Nothing,
@@ -215,6 +224,8 @@ pub enum Rule {
     MceTripleFault,
     MceRegister,
     NoMachineCheck,
+    PageType { mtrr: MemType, pat: MemType, cd: bool },
+    EptPageType { ept: EptType, pat: MemType, cd: bool },
 }
 
 /// A prediction and who makes it.
@@ -257,6 +268,14 @@ pub enum Why {
     Vmm,
     /// The access is outside the test window.
     Window,
+    /// There is no clock model of the machine.
+    NoClock,
+    /// By the clock model, the times are those of no memory type.
+    NoClass,
+    /// MTRRs, PAT or CR0 are not known.
+    TypeState,
+    /// The architecture leaves the type undefined.
+    TypeUndefined,
 }
 
 /// One point.

@@ -1,5 +1,6 @@
 //! Replays a run's events against one policy and keeps the state of the VM up with what was seen.
 
+use super::clock::Clock;
 use super::event::Event;
 use super::mce;
 use super::mmio;
@@ -22,14 +23,15 @@ impl<'p, F: FnMut(Action, Effect, Result<Prediction<'p>, Why>)> Decide<'p> for F
 pub struct Replay<'p> {
     pub(super) policy: &'p Policy,
     pub(super) facts: &'p Facts,
+    pub(super) clock: Option<&'p Clock>,
     pub(super) state: State,
 }
 
 impl<'p> Replay<'p> {
-    /// Starts with a VM of which nothing is known but the facts.
-    pub fn new(policy: &'p Policy, facts: &'p Facts) -> Self {
+    /// Starts with a VM of which nothing is known but the facts and, where there is a model of it, the machine's clock.
+    pub fn new(policy: &'p Policy, facts: &'p Facts, clock: Option<&'p Clock>) -> Self {
         let maxphyaddr = facts.int("maxphyaddr").and_then(|bits| bits.try_into().ok());
-        Replay { policy, facts, state: State::new(maxphyaddr) }
+        Replay { policy, facts, clock, state: State::new(maxphyaddr) }
     }
 
     /// Takes the next event and adds the points that it decides.
@@ -103,7 +105,10 @@ impl<'p> Replay<'p> {
             // The judge ends a cell on these; series and reads come as events of their own.
             Record::Dead { .. } | Record::Skip { .. } | Record::Panic { .. } => {}
             Record::Write { .. } | Record::Writes { .. } | Record::Reads { .. } => {}
-            Record::Timed(_) => {}
+            Record::Timed(timed) => {
+                let (seen, predicted) = self.timed(&timed);
+                decide(Action::Timed(timed), seen, predicted);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use super::names::{Bits, Errno, Exception, Hex, Msr};
 use super::point::{Action, Effect, Exit, Rule, Why};
 use std::fmt;
 use wire::outcome::After;
-use wire::record::Trap;
+use wire::record::{Timed, Trap};
 use wire::register::{Place, Register};
 use wire::step::{SlotApi, Status, Step};
 
@@ -36,6 +36,7 @@ impl fmt::Display for Action {
             Action::Access(access) => {
                 write!(f, "{}-byte load from GPA {:#x} at CPL {}", access.width, access.gpa, access.cpl)
             }
+            Action::Timed(timed) => TimedWords(timed).fmt(f),
             Action::StrayExit(exit) => write!(f, "{exit}, which no access explains"),
             Action::MachineCheck { cpu } => write!(f, "vCPU {cpu}: machine check"),
             Action::Trap { cpu } => write!(f, "vCPU {cpu}: exception"),
@@ -46,6 +47,24 @@ impl fmt::Display for Action {
             Action::Step(step) => StepWords(step).fmt(f),
             Action::TripleFault => f.write_str("triple fault"),
         }
+    }
+}
+
+struct TimedWords(Timed);
+
+impl fmt::Display for TimedWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Timed { cpu, cpl, gpa, pat_entry, nested, count, loads, stores } = self.0;
+        write!(f, "vCPU {cpu}: {count} loads and stores of GPA {gpa:#x} at CPL {cpl}")?;
+        match pat_entry {
+            Some(entry) => write!(f, ", PAT entry {entry}")?,
+            None => f.write_str(", paging off")?,
+        }
+        if let Some(ept) = nested {
+            write!(f, ", in a guest by an EPT leaf of type {ept}")?;
+        }
+        let each = |ticks: u64| ticks as f64 / f64::from(count.max(1));
+        write!(f, ", {:.1} and {:.1} ticks each", each(loads), each(stores))
     }
 }
 
@@ -146,6 +165,8 @@ impl fmt::Display for EffectOf {
                 }
                 f.write_str(&parts.join(", "))
             }
+            Effect::Type(memtype) => memtype.fmt(f),
+            Effect::Times => f.write_str("times of no known type"),
             Effect::Trap(Trap { vector, error, cpl }) => {
                 write!(f, "{} at CPL {cpl}", Exception(vector, Some(error)))
             }
@@ -194,6 +215,8 @@ impl fmt::Display for Rule {
             Rule::MceTripleFault => "with CR4.MCE clear or MCIP set, an uncorrected error shuts down",
             Rule::MceRegister => "MC banks as KVM emulates them",
             Rule::NoMachineCheck => "nothing was injected that raises #MC",
+            Rule::PageType { mtrr, pat, cd } => return write!(f, "MTRR type {mtrr}, PAT type {pat}, {}", caching(cd)),
+            Rule::EptPageType { ept, pat, cd } => return write!(f, "EPT type {ept}, PAT type {pat}, {}", caching(cd)),
         })
     }
 }
@@ -213,6 +236,14 @@ impl fmt::Display for Why {
             Why::IgnoreMsrs => "kvm.ignore_msrs is on or not known, and may swallow it",
             Why::Vmm => "the VMM would not do the step",
             Why::Window => "the access is outside the test window",
+            Why::NoClock => "no clock model of this machine: timings are kept, not judged",
+            Why::NoClass => "by the clock model of this machine no memory type takes such times",
+            Why::TypeState => "what MTRRs, PAT or CR0 hold is not known",
+            Why::TypeUndefined => "MTRRs leave the type undefined",
         })
     }
+}
+
+fn caching(cd: bool) -> &'static str {
+    if cd { "CR0.CD set" } else { "CR0.CD clear" }
 }

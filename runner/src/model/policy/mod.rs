@@ -14,7 +14,7 @@ pub use load::{Policies, PolicyError};
 pub use ranges::{BitRange, MsrRange};
 pub use rows::{
     Absent, Api, Checks, CpuidBit, CpuidRegister, Cr0Rules, FlagRule, Implication, InsnName, InstructionRow, MceRules,
-    MemslotFlagRow, ReadRule, RegisterRow, WriteRule,
+    MemoryRules, MemslotFlagRow, ReadRule, RegisterRow, WriteRule,
 };
 pub use when::When;
 
@@ -54,6 +54,8 @@ pub struct Policy {
     pub memslot_flags: Vec<MemslotFlagRow>,
     /// Machine checks.
     pub mce: Option<MceRules>,
+    /// Effective memory types.
+    pub memory: Option<MemoryRules>,
 }
 
 impl Policy {
@@ -65,5 +67,6 @@ impl Policy {
         self.memslot_flags.extend_from_slice(&base.memslot_flags);
         self.cr0 = self.cr0.take().or_else(|| base.cr0.clone());
         self.mce = self.mce.or(base.mce);
+        self.memory = self.memory.take().or_else(|| base.memory.clone());
     }
 }

@@ -1,0 +1,211 @@
+//! Family `types`: which memory type comes of MTRRs, PAT and CR0.CD. Each combination is set by the SDM's sequence, and
+//! then loads and stores are timed at CPL3.
+
+#![no_std]
+#![no_main]
+
+use guest::paging::{self, Page};
+use guest::report::Out;
+use guest::sweep::msr_once;
+use guest::values::VALID;
+use guest::{cpu, mtrr, timed};
+use wire::layout::{FIXED_MTRRS, MTRR_PHYSBASE0, PAT};
+use wire::memtype::MemType;
+use wire::needs::Needs;
+
+guest::family!();
+
+/// Accesses of each kind that are timed: enough for the difference of two types to be far more than what LFENCE costs.
+const COUNT: u32 = 64;
+/// IA32_MTRR_DEF_TYPE.E.
+const ENABLED: u64 = 1 << 11;
+/// IA32_MTRR_DEF_TYPE.FE.
+const FIXED_ENABLED: u64 = 1 << 10;
+/// One page in a fixed range of each size, that no firmware uses: register, byte in it, GPA.
+const FIXED: [(u32, u64, u64); 3] = [(0x250, 7, 0x7_0000), (0x258, 4, 0x9_0000), (0x26a, 0, 0xd_0000)];
+/// The PAT after a reset: entry 0 is WB.
+const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+
+/// A page under test.
+#[derive(Clone, Copy)]
+struct Target {
+    gpa: u64,
+    page: Page,
+}
+
+guest::test!(
+    "variable",
+    "Each type by a variable-range MTRR, with each type in each entry of the PAT, by small and large pages, CD on and off.",
+    Needs::NONE,
+    points = 1_262,
+    |out| {
+        start(out);
+        let targets = spare();
+        for memtype in MemType::OF_MTRR {
+            walk(out, ENABLED | MemType::Wb as u64, &targets, |out| {
+                for (n, target) in targets.iter().enumerate() {
+                    variable(out, n as u32, target.gpa, target.page.size(), memtype);
+                }
+            });
+        }
+    }
+);
+
+guest::test!(
+    "default",
+    "Each type as the MTRRs' default type, with each type in each entry of the PAT, by small and large pages, CD on and off.",
+    Needs::NONE,
+    points = 1_142,
+    |out| {
+        start(out);
+        let targets = spare();
+        for memtype in MemType::OF_MTRR {
+            walk(out, ENABLED | memtype as u64, &targets, |_| {});
+        }
+    }
+);
+
+guest::test!(
+    "fixed",
+    "Each type by a fixed-range MTRR of each size, with each type in each entry of the PAT, CD on and off.",
+    Needs::NONE,
+    points = 1_952,
+    |out| {
+        start(out);
+        let targets = FIXED.map(|(_, _, gpa)| Target { gpa, page: Page::Small });
+        for memtype in MemType::OF_MTRR {
+            walk(out, ENABLED | FIXED_ENABLED | MemType::Wb as u64, &targets, |out| fixed(out, memtype));
+        }
+    }
+);
+
+guest::test!(
+    "disabled",
+    "MTRRs disabled, with each type in each entry of the PAT, by small and large pages, CD on and off.",
+    Needs::NONE,
+    points = 278,
+    |out| {
+        start(out);
+        let targets = spare();
+        walk(out, MemType::Wb as u64, &targets, |out| {
+            for (n, target) in targets.iter().enumerate() {
+                variable(out, n as u32, target.gpa, target.page.size(), MemType::Wb);
+            }
+        });
+    }
+);
+
+guest::test!(
+    "overlaps",
+    "A page in two and in three variable ranges, of all types of which the SDM says what comes.",
+    Needs::NONE,
+    points = 689,
+    overlaps
+);
+
+/// Reports the state as found, with what the guest is told about MTRRs.
+fn start(out: &mut Out) {
+    cpu::report_mtrrs_and_width(out);
+    mtrr::report(out);
+}
+
+/// A small and a large page, in different large pages.
+fn spare() -> [Target; 2] {
+    [Page::Large, Page::Small].map(|page| Target { gpa: paging::spare(page), page })
+}
+
+/// Sets MTRRs by `set`, and the PAT so that in turn each of its entries holds each type; times each page through each
+/// entry, with CR0.CD set and clear.
+fn walk(out: &mut Out, def_type: u64, targets: &[Target], set: impl Fn(&mut Out)) {
+    for turn in 0..MemType::ALL.len() {
+        mtrr::change(out, def_type, |out| {
+            set(out);
+            msr_once(out, PAT, pat(turn));
+        });
+        through_each_entry(out, targets);
+        mtrr::caching(out, true);
+        through_each_entry(out, targets);
+    }
+}
+
+fn through_each_entry(out: &mut Out, targets: &[Target]) {
+    for entry in 0..8 {
+        for &Target { gpa, page } in targets {
+            time(out, gpa, page, entry);
+        }
+    }
+}
+
+fn time(out: &mut Out, gpa: u64, page: Page, entry: u8) {
+    paging::map(gpa, page, entry);
+    // The page had another type before: nothing of it may stay in a cache.
+    guest::cache::write_back();
+    timed::at(out, 3, gpa, entry, COUNT);
+}
+
+/// A PAT in which entry 0 holds the type number `turn`, and each other entry the type after that of the one before.
+fn pat(turn: usize) -> u64 {
+    (0..8).map(|entry| (MemType::ALL[(turn + entry) % MemType::ALL.len()] as u64) << (8 * entry)).sum()
+}
+
+/// Sets the variable range `n`.
+fn variable(out: &mut Out, n: u32, base: u64, size: u64, memtype: MemType) {
+    let width = cpu::leaf(0x8000_0008, 0).registers[0] as u8;
+    let mask = !(size - 1) & (u64::MAX >> (64 - width.clamp(32, 52)));
+    msr_once(out, MTRR_PHYSBASE0 + 2 * n, base | memtype as u64);
+    msr_once(out, MTRR_PHYSBASE0 + 2 * n + 1, mask | VALID);
+}
+
+/// Sets all fixed ranges to WB, but those of [`FIXED`].
+fn fixed(out: &mut Out, memtype: MemType) {
+    for index in FIXED_MTRRS {
+        let mut value = [MemType::Wb as u8; 8];
+        for (_, byte, _) in FIXED.iter().filter(|(register, ..)| *register == index) {
+            value[*byte as usize] = memtype as u8;
+        }
+        msr_once(out, index, u64::from_le_bytes(value));
+    }
+}
+
+/// What is timed is the small page in the innermost range.
+fn overlaps(out: &mut Out) {
+    start(out);
+    let base = paging::spare(Page::Large);
+    for outer in MemType::OF_MTRR {
+        for inner in MemType::OF_MTRR {
+            if !defined(outer, inner) {
+                continue;
+            }
+            time_overlap(out, base, &[outer, inner]);
+            for third in MemType::OF_MTRR {
+                if defined(outer, third) && defined(inner, third) {
+                    time_overlap(out, base, &[outer, inner, third]);
+                }
+            }
+        }
+    }
+}
+
+/// Times a page in ranges of these types, each of them in the one before, with a default type that is none of them.
+fn time_overlap(out: &mut Out, base: u64, types: &[MemType]) {
+    const SIZES: [u64; 3] = [0x20_0000, 0x1_0000, 0x1000];
+    let other = MemType::OF_MTRR.into_iter().find(|memtype| !types.contains(memtype));
+    mtrr::change(out, ENABLED | other.unwrap_or(MemType::Uc) as u64, |out| {
+        msr_once(out, PAT, PAT_RESET);
+        for n in 0..SIZES.len() as u32 {
+            match types.get(n as usize) {
+                // The higher range has the higher base too.
+                Some(&memtype) => variable(out, n, base + 0x10_0000 * u64::from(n != 0), SIZES[n as usize], memtype),
+                None => msr_once(out, MTRR_PHYSBASE0 + 2 * n + 1, 0),
+            }
+        }
+    });
+    mtrr::caching(out, true);
+    time(out, base + 0x10_0000, Page::Small, 0);
+}
+
+/// Whether the SDM says what comes of ranges of these types: SDM Vol. 3A, "MTRR Precedences".
+fn defined(one: MemType, other: MemType) -> bool {
+    use MemType::{Uc, Wb, Wt};
+    one == other || one == Uc || other == Uc || matches!((one, other), (Wt, Wb) | (Wb, Wt))
+}

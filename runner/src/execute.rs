@@ -1,12 +1,14 @@
 //! Runs a plan's cells on a machine, some at a time, and hands each result on as it comes.
 
 use crate::guests;
-use crate::machine::{Job, Limits, Machine};
+use crate::machine::{Job, Limits, Machine, Observed};
 use crate::plan::Cell;
 use crate::results::{CellOutcome, CellResult};
+use crate::witness::{Choice, Kind, Watch};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
+use wire::needs::Needs;
 
 /// How cells are run.
 #[derive(Clone, Copy)]
@@ -15,6 +17,8 @@ pub struct Execution<'a> {
     pub machine: &'a dyn Machine,
     /// When a guest is given up.
     pub limits: Limits,
+    /// Who watches on the host's side.
+    pub witness: &'a Choice,
     /// Cells at a time.
     pub jobs: NonZeroUsize,
     /// Set to stop: cells that have begun are finished, no other begins.
@@ -53,19 +57,29 @@ impl Execution<'_> {
     }
 
     fn cell(&self, cell: &Cell, run: u64) -> CellResult {
-        let outcome = match (guests::find(&cell.family), self.machine.lacks(cell.needs, &cell.config)) {
+        let outcome = match (guests::find(&cell.family), self.lacks(cell)) {
             (_, Some(reason)) => CellOutcome::Skip(reason),
             (None, None) => CellOutcome::Error(format!("this runner has no guest {}", cell.family)),
             (Some(guest), None) => {
                 let (test, needs, limits) = (&cell.test, cell.needs, self.limits);
-                let job = Job { elf: guest.elf, run, test, needs, vm: &cell.config, limits };
-                match self.machine.run(&job) {
-                    Ok(observed) => CellOutcome::Observed(observed),
+                let watch = self.witness.witnesses.watch();
+                let job = Job { elf: guest.elf, run, test, needs, vm: &cell.config, limits, watch: watch.as_ref() };
+                let observed = self.machine.run(&job);
+                let witness = watch.map(Watch::end).unwrap_or_default();
+                match observed {
+                    Ok(observed) => CellOutcome::Observed(Observed { witness, ..observed }),
                     Err(error) => CellOutcome::Error(chain(&error)),
                 }
             }
         };
         CellResult { cell: cell.id.clone(), outcome }
+    }
+
+    /// Why a cell cannot be done here, if so.
+    fn lacks(&self, cell: &Cell) -> Option<String> {
+        let blind = || self.witness.missing(Kind::Sptes).map(|why| format!("no witness of SPTEs: {why}"));
+        let lacks = self.machine.lacks(cell.needs, &cell.config);
+        lacks.or_else(|| cell.needs.has(Needs::SPTES).then(blind).flatten())
     }
 }
 
@@ -78,10 +92,9 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::{End, MachineError, Observed};
+    use crate::machine::{End, MachineError};
     use crate::plan::vm::VmConfig;
     use std::collections::BTreeSet;
-    use wire::needs::Needs;
 
     /// Ends every guest at once; has no APIC; breaks on the test `broken`.
     struct Quick;
@@ -103,7 +116,12 @@ mod tests {
             let source: Box<dyn std::error::Error + Send + Sync> = "out of VMs".into();
             match job.test {
                 "broken" => Err(MachineError { what: "cannot make a VM".into(), source: Some(source) }),
-                _ => Ok(Observed { log: Vec::new(), end: End::Exit(job.run as u32), micros: 0 }),
+                _ => Ok(Observed {
+                    log: Vec::new(),
+                    end: End::Exit(job.run as u32),
+                    micros: 0,
+                    witness: Default::default(),
+                }),
             }
         }
     }
@@ -116,8 +134,8 @@ mod tests {
 
     fn run(cells: &[Cell], jobs: usize, stop: bool) -> Vec<CellResult> {
         let stop = AtomicBool::new(stop);
-        let (machine, jobs) = (&Quick, jobs.try_into().unwrap());
-        let execution = Execution { machine, limits: Limits::default(), jobs, stop: &stop };
+        let (machine, jobs, witness) = (&Quick, jobs.try_into().unwrap(), Choice::default());
+        let execution = Execution { machine, limits: Limits::default(), witness: &witness, jobs, stop: &stop };
         let numbered: Vec<_> = cells.iter().zip(0..).collect();
         let mut results = Vec::new();
         let each = |_: &Cell, result| -> Result<(), ()> {
@@ -157,8 +175,8 @@ mod tests {
     fn an_error_of_the_caller_ends_the_run() {
         let cells: Vec<_> = (0..9).map(|n| cell("boot", &n.to_string(), Needs::NONE)).collect();
         let numbered: Vec<_> = cells.iter().zip(0..).collect();
-        let (stop, jobs) = (AtomicBool::new(false), 2.try_into().unwrap());
-        let execution = Execution { machine: &Quick, limits: Limits::default(), jobs, stop: &stop };
+        let (stop, jobs, witness) = (AtomicBool::new(false), 2.try_into().unwrap(), Choice::default());
+        let execution = Execution { machine: &Quick, limits: Limits::default(), witness: &witness, jobs, stop: &stop };
         assert_eq!(execution.cells(&numbered, |_, _| Err("disk full")), Err("disk full"));
     }
 }

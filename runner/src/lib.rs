@@ -15,6 +15,7 @@ pub mod model;
 pub mod plan;
 pub mod report;
 pub mod results;
+pub mod witness;
 
 #[cfg(test)]
 mod skip;

@@ -12,6 +12,7 @@ use crate::machine::{Job, Limits, Machine, MachineError, smallest};
 use crate::plan::Plan;
 use crate::plan::vm::VmConfig;
 use crate::results::CellOutcome;
+use crate::witness::Choice;
 use bare::Bare;
 use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicBool;
@@ -51,7 +52,7 @@ fn vm_cost(machine: &KvmMachine, guest: &'static str, elf: &[u8], rounds: usize)
     let (run, test) = (1, "hello");
     let yardstick = Bare::new(machine, elf, &boot::command_line(run, test))?;
     let vm = VmConfig::default();
-    let job = Job { elf, run, test, needs: Needs::NONE, vm: &vm, limits: Limits::default() };
+    let job = Job { elf, run, test, needs: Needs::NONE, vm: &vm, limits: Limits::default(), watch: None };
     let (mut bare, mut full) = (Vec::new(), Vec::new());
     // The first rounds fill caches.
     for round in 0..rounds + rounds / 10 {
@@ -83,7 +84,8 @@ pub struct PlanCost {
 /// A cell's VM could not be run.
 pub fn plan(machine: &KvmMachine, plan: &Plan, jobs: NonZeroUsize) -> Result<PlanCost, MachineError> {
     let stop = AtomicBool::new(false);
-    let execution = Execution { machine, limits: Limits::default(), jobs, stop: &stop };
+    let witness = Choice::default();
+    let execution = Execution { machine, limits: Limits::default(), witness: &witness, jobs, stop: &stop };
     let cells: Vec<_> = plan.cells.iter().zip(1..).collect();
     let mut ran = 0;
     let start = Instant::now();

@@ -1,6 +1,7 @@
 //! The command line: verbs and options, from which help, man pages and completions are made.
 
 use crate::machine::choose::Wanted;
+use crate::witness::Kinds;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use std::num::NonZeroUsize;
@@ -118,6 +119,10 @@ pub struct Run {
     /// Cells at a time.
     #[arg(short, long, value_name = "N", default_value = "1")]
     pub jobs: NonZeroUsize,
+    /// Witnesses on the host's side: a list of log, stats, sptes, msr, cr and exits, or `none`. Without it: log, stats
+    /// and sptes, as far as the host allows.
+    #[arg(long, value_name = "LIST")]
+    pub witness: Option<Kinds>,
     /// Seconds after which a guest is given up.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,

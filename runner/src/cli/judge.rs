@@ -62,7 +62,7 @@ fn serial_log(judge: &Judge<'_>, tests: &[TestRef], machine: Option<Wanted>) -> 
     splitter.finish(&mut log);
     let test =
         test_of(&log).map_err(|what| Failure::Usage(format!("standard input holds no guest's report: {what}")))?;
-    let observed = Observed { log, end: End::Exit(EXIT_DONE), micros: 0 };
+    let observed = Observed { log, end: End::Exit(EXIT_DONE), micros: 0, witness: Default::default() };
     let known = tests.iter().find(|known| known.id() == test);
     let known = known.ok_or_else(|| Failure::Usage(format!("this kvm-memtype has no test `{test}`")))?;
     let judgement = judge.cell(&test, known.points, &observed, None, &facts(machine));

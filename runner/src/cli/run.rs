@@ -14,6 +14,7 @@ use crate::machine::{Limits, Machine};
 use crate::plan::{Cell, Plan};
 use crate::report::{CellVerdict, Cells, Human, Json, Reporter, Tally, counted};
 use crate::results::{self, Header, PlannedCell, Resumed, Writer};
+use crate::witness::{self, Choice, Kinds};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::{BTreeMap, HashSet};
@@ -32,12 +33,12 @@ pub fn run(cli: &Cli, args: &Run) -> Done {
         None => start(cli, args, &knowledge)?,
         Some(run) => resume(cli, args, &knowledge, run)?,
     };
-    let Started { chosen, header, plan, writer, done } = started;
+    let Started { chosen, witness, header, plan, writer, done } = started;
     policies.governing(&header.facts).map_err(|error| Failure::Broken(error.to_string()))?;
-    say(args.format, &chosen, &header, &writer, &done)?;
+    say(args.format, &chosen, &witness, &header, &writer, &done)?;
     listen()?;
     let judge = Judge::new(&policies, &deviations, &clocks);
-    let session = Session { args, machine: chosen.machine.as_ref(), header: &header, judge };
+    let session = Session { args, machine: chosen.machine.as_ref(), witness: &witness, header: &header, judge };
     let verdicts = session.cells(writer, &plan, &done)?;
     session.end(verdicts, &plan)
 }
@@ -45,6 +46,7 @@ pub fn run(cli: &Cli, args: &Run) -> Done {
 /// All that is known before the first cell.
 struct Started {
     chosen: Chosen,
+    witness: Choice,
     header: Header,
     plan: Plan,
     writer: Writer,
@@ -54,6 +56,7 @@ struct Started {
 fn start(cli: &Cli, args: &Run, knowledge: &Knowledge) -> Result<Started, Failure> {
     let (suite, plan) = knowledge.plan(&args.cells.suite, &args.cells.filters)?;
     let chosen = choose(args.machine)?;
+    let witness = witnesses(args, args.witness.as_ref(), chosen.machine.name())?;
     let host = host::probe();
     let now = SystemTime::now();
     let micros = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
@@ -68,10 +71,11 @@ fn start(cli: &Cli, args: &Run, knowledge: &Knowledge) -> Result<Started, Failur
         filters: args.cells.filters.clone(),
         facts: facts(&host, chosen.machine.as_ref()),
         host: description(&host, chosen.machine.as_ref()),
+        witnesses: witness.witnesses.kinds().0.clone(),
         cells: plan.cells.iter().map(PlannedCell::from).collect(),
     };
     let writer = Writer::create(&cli.results, &header)?;
-    Ok(Started { chosen, header, plan, writer, done: HashSet::new() })
+    Ok(Started { chosen, witness, header, plan, writer, done: HashSet::new() })
 }
 
 fn resume(cli: &Cli, args: &Run, knowledge: &Knowledge, run: &str) -> Result<Started, Failure> {
@@ -88,14 +92,24 @@ fn resume(cli: &Cli, args: &Run, knowledge: &Knowledge, run: &str) -> Result<Sta
     if args.machine.is_some() && args.machine != wanted {
         return refuse(&format!("it was begun on machine {}", header.machine));
     }
+    let kinds = Kinds(header.witnesses.clone());
+    if args.witness.as_ref().is_some_and(|asked| *asked != kinds) {
+        return refuse(&format!("it was begun with witnesses {kinds}"));
+    }
     let chosen = choose(wanted)?;
+    let witness = witnesses(args, Some(&kinds), chosen.machine.name())?;
     let host = host::probe();
     if facts(&host, chosen.machine.as_ref()) != header.facts
         || description(&host, chosen.machine.as_ref()) != header.host
     {
         return refuse("it was begun on another host, kernel or QEMU, or with another KVM");
     }
-    Ok(Started { chosen, header, plan, writer, done })
+    Ok(Started { chosen, witness, header, plan, writer, done })
+}
+
+/// The witnesses that are asked for, or those that can be had.
+fn witnesses(args: &Run, asked: Option<&Kinds>, machine: &str) -> Result<Choice, Failure> {
+    witness::choose(asked, machine, args.jobs).map_err(Failure::Usage)
 }
 
 /// The facts of host and machine.
@@ -116,6 +130,7 @@ fn description(host: &host::Host, machine: &dyn Machine) -> BTreeMap<String, Str
 fn say(
     format: Format,
     chosen: &Chosen,
+    witness: &Choice,
     header: &Header,
     writer: &Writer,
     done: &HashSet<String>,
@@ -132,6 +147,10 @@ fn say(
         writeln!(out, "kvm-memtype {}: {cells} of suite {}", header.version, header.suite)?;
         for (what, is) in &header.host {
             writeln!(out, "  {what:<10}{is}")?;
+        }
+        writeln!(out, "  {:<10}{}", "witnesses", witness.witnesses.kinds())?;
+        for (kind, why) in &witness.missing {
+            writeln!(out, "  {:<10}not {kind}: {why}", "")?;
         }
         writeln!(out, "  {:<10}{}", "results", writer.dir().display())?;
         if !done.is_empty() {
@@ -154,6 +173,7 @@ fn listen() -> Result<(), Failure> {
 struct Session<'a> {
     args: &'a Run,
     machine: &'a dyn Machine,
+    witness: &'a Choice,
     header: &'a Header,
     judge: Judge<'a>,
 }
@@ -173,7 +193,8 @@ impl Session<'_> {
             .filter_map(|cell| cells.run_id(&cell.id).map(|run| (cell, run)))
             .collect();
         let limits = Limits { timeout: Duration::from_secs(self.args.timeout), ..Limits::default() };
-        let execution = Execution { machine: self.machine, limits, jobs: self.args.jobs, stop: &STOP };
+        let execution =
+            Execution { machine: self.machine, limits, witness: self.witness, jobs: self.args.jobs, stop: &STOP };
         let bar = progress(todo.len() as u64);
         let started = Instant::now();
         let each = |_: &Cell, result| -> Result<(), Failure> {

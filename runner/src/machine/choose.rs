@@ -90,7 +90,15 @@ fn preflight(machine: &dyn Machine) -> Result<(), MachineError> {
     let refuse = |what: String| Err(MachineError { what, source: None });
     let Some(guest) = guests::find("boot") else { return refuse("the runner was built without its boot guest".into()) };
     let vm = VmConfig::default();
-    let job = Job { elf: guest.elf, run: 1, test: "hello", needs: Needs::NONE, vm: &vm, limits: Limits::default() };
+    let job = Job {
+        elf: guest.elf,
+        run: 1,
+        test: "hello",
+        needs: Needs::NONE,
+        vm: &vm,
+        limits: Limits::default(),
+        watch: None,
+    };
     match machine.run(&job)?.end {
         End::Exit(EXIT_DONE) => Ok(()),
         end => refuse(format!("the machine {} cannot run the smallest guest: {end}", machine.name())),

@@ -15,6 +15,7 @@ pub mod smallest;
 
 use crate::host::facts::Facts;
 use crate::plan::vm::VmConfig;
+use crate::witness::{Watch, Witnessed};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -37,6 +38,8 @@ pub struct Job<'a> {
     pub vm: &'a VmConfig,
     /// When to give up.
     pub limits: Limits,
+    /// The witnesses on the host's side, if any.
+    pub watch: Option<&'a Watch<'a>>,
 }
 
 /// When a machine gives up on a guest.
@@ -64,6 +67,9 @@ pub struct Observed {
     pub end: End,
     /// Time from the making of the VM to its end, in microseconds.
     pub micros: u64,
+    /// What the witnesses on the host's side have to say, besides the SPTEs in the log.
+    #[serde(default, skip_serializing_if = "Witnessed::is_empty")]
+    pub witness: Witnessed,
 }
 
 /// A line of a log, and who said it. The origin is the machine's word: a guest cannot forge it.

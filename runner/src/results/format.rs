@@ -5,13 +5,14 @@ use crate::host::facts::Facts;
 use crate::machine::Observed;
 use crate::plan::Cell;
 use crate::plan::vm::VmConfig;
+use crate::witness::Kind;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Version of the format. It goes up when a file of the version before would be read wrongly or not at all.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Line 1: what was run, on what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,8 @@ pub struct Header {
     pub facts: Facts,
     /// The host in words, such as kernel and CPU model, by what each is.
     pub host: BTreeMap<String, String>,
+    /// The witnesses that watched on the host's side.
+    pub witnesses: BTreeSet<Kind>,
     /// What was to be run, in this order.
     pub cells: Vec<PlannedCell>,
 }

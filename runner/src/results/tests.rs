@@ -4,8 +4,9 @@ use super::*;
 use crate::host::facts::{Fact, Facts};
 use crate::machine::{End, Line, Observed};
 use crate::plan::vm::VmConfig;
+use crate::witness::Kind;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -27,6 +28,7 @@ fn header(cells: &[&str]) -> Header {
         filters: vec!["*".to_owned()],
         facts: Facts(facts.map(|(name, fact)| (name.to_owned(), fact)).into()),
         host: BTreeMap::from([("kernel".to_owned(), "Linux 6.18 \u{e9}\n".to_owned())]),
+        witnesses: BTreeSet::from([Kind::Log, Kind::Sptes]),
         cells: cells.iter().map(|&id| PlannedCell { id: id.to_owned(), vm: vm.clone(), points: 3 }).collect(),
     }
 }
@@ -43,7 +45,7 @@ fn skip(cell: &str) -> CellResult {
 fn run(root: &Path) -> (std::path::PathBuf, Vec<u8>) {
     let mut writer = Writer::create(root, &header(&["a", "b", "c"])).unwrap();
     let log = vec![Line::Guest("0 kmt1 \u{fffd}\u{0}\n".to_owned())];
-    let observed = Observed { log, end: End::Exit(0x51), micros: 7 };
+    let observed = Observed { log, end: End::Exit(0x51), micros: 7, witness: Default::default() };
     writer.append(&result("a", CellOutcome::Observed(observed))).unwrap();
     writer.append(&skip("b")).unwrap();
     writer.append(&skip("c")).unwrap();
@@ -207,7 +209,12 @@ fn end() -> impl Strategy<Value = End> {
 
 fn outcome() -> impl Strategy<Value = CellOutcome> {
     let log = proptest::collection::vec(line(), 0..8);
-    let observed = (log, end(), any::<u64>()).prop_map(|(log, end, micros)| Observed { log, end, micros });
+    let observed = (log, end(), any::<u64>()).prop_map(|(log, end, micros)| Observed {
+        log,
+        end,
+        micros,
+        witness: Default::default(),
+    });
     prop_oneof![
         4 => observed.prop_map(CellOutcome::Observed),
         1 => any::<String>().prop_map(CellOutcome::Skip),

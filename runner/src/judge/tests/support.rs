@@ -70,7 +70,7 @@ pub fn run_to(end: End, guest: impl FnOnce(&mut Writer<Log>, &Log)) -> Observed 
     if end == DONE {
         writer.finish();
     }
-    Observed { log: log.lines(), end, micros: 0 }
+    Observed { log: log.lines(), end, micros: 0, witness: Default::default() }
 }
 
 /// The same with a good end.

@@ -68,6 +68,7 @@ impl Vm<'_> {
             return Then::End(End::Unexpected("the guest rang the doorbell with a block that is no step".into()));
         };
         let (status, value) = self.step(Caller { cpu: caller, vcpu }, step);
+        self.note_sptes();
         self.note(HostRecord::Step { step, status, value });
         let reply = [status.word().to_le_bytes(), value.to_le_bytes()].concat();
         // A block at the very end of RAM has no room for the reply: its guest finds none.

@@ -2,21 +2,24 @@
 
 use kvm_bindings::{KVM_EXIT_INTERNAL_ERROR, KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES, kvm_x86_mce};
 use kvm_ioctls::{Kvm, VcpuFd};
+use std::fs::File;
 use std::io;
-use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref};
+use std::os::fd::{AsRawFd, FromRawFd};
+use vmm_sys_util::ioctl::{ioctl, ioctl_with_mut_ref, ioctl_with_ref};
 
 /// The ioctl numbers.
 mod number {
     use super::kvm_x86_mce;
-    use vmm_sys_util::{ioctl_ior_nr, ioctl_iow_nr};
+    use vmm_sys_util::{ioctl_io_nr, ioctl_ior_nr, ioctl_iow_nr};
 
     const KVMIO: u32 = 0xae;
     ioctl_iow_nr!(KVM_X86_SETUP_MCE, KVMIO, 0x9c, u64);
     ioctl_ior_nr!(KVM_X86_GET_MCE_CAP_SUPPORTED, KVMIO, 0x9d, u64);
     ioctl_iow_nr!(KVM_X86_SET_MCE, KVMIO, 0x9e, kvm_x86_mce);
+    ioctl_io_nr!(KVM_GET_STATS_FD, KVMIO, 0xce);
 }
 
-use number::{KVM_X86_GET_MCE_CAP_SUPPORTED, KVM_X86_SET_MCE, KVM_X86_SETUP_MCE};
+use number::{KVM_GET_STATS_FD, KVM_X86_GET_MCE_CAP_SUPPORTED, KVM_X86_SET_MCE, KVM_X86_SETUP_MCE};
 
 /// MCG_CAP bits that KVM_X86_SETUP_MCE takes besides the number of banks (`arch/x86/kvm/x86.c`,
 /// `kvm_caps.supported_mce_cap`).
@@ -45,6 +48,17 @@ pub fn setup_mce(vcpu: &VcpuFd, mcg_cap: u64) -> io::Result<()> {
 pub fn set_mce(vcpu: &VcpuFd, mce: &kvm_x86_mce) -> io::Result<()> {
     // SAFETY: the ioctl reads one `struct kvm_x86_mce` from the address that it is given.
     done(unsafe { ioctl_with_ref(vcpu, KVM_X86_SET_MCE(), mce) })
+}
+
+/// KVM_GET_STATS_FD: the file with the statistics of a VM or a vCPU.
+///
+/// # Errors
+/// ENOTTY where KVM has none.
+pub fn stats_fd(of: &impl AsRawFd) -> io::Result<File> {
+    // SAFETY: the ioctl takes no argument.
+    let fd = unsafe { ioctl(&of.as_raw_fd(), KVM_GET_STATS_FD()) };
+    // SAFETY: the ioctl has just made this file descriptor, and nobody else knows it.
+    done(fd).map(|()| unsafe { File::from_raw_fd(fd) })
 }
 
 fn done(returned: i32) -> io::Result<()> {

@@ -6,6 +6,7 @@ use super::steps::{Then, read_state};
 use super::{Failed, KvmMachine, Lie, boot, sys};
 use crate::machine::log::{Full, Log};
 use crate::machine::{End, Job, MachineError, Observed};
+use crate::witness::Witnessed;
 use kvm_bindings::{
     KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER, kvm_enable_cap,
     kvm_userspace_memory_region,
@@ -65,10 +66,16 @@ pub fn run(machine: &KvmMachine, job: &Job<'_>) -> Result<Observed, MachineError
         }
         vm.run_cpu(scope, 0);
     });
+    vm.last_words();
     let Vm { log, end, .. } = vm;
     let log = log.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
     let end = end.into_inner().unwrap_or_else(|| Ok(End::Unexpected("every vCPU stopped without a reason".into())))?;
-    Ok(Observed { log, end, micros: started.elapsed().as_micros().try_into().unwrap_or(u64::MAX) })
+    Ok(Observed {
+        log,
+        end,
+        micros: started.elapsed().as_micros().try_into().unwrap_or(u64::MAX),
+        witness: Witnessed::default(),
+    })
 }
 
 impl<'a> Vm<'a> {
@@ -140,6 +147,24 @@ impl<'a> Vm<'a> {
         }
     }
 
+    /// Puts into the log how SPTEs have changed since the last time, if that is watched.
+    pub fn note_sptes(&self) {
+        self.job.watch.iter().flat_map(|watch| watch.sptes()).for_each(|change| self.note(change));
+    }
+
+    /// What the witnesses have to say at the end, while the VM is still there.
+    fn last_words(&self) {
+        let Some(watch) = self.job.watch else { return };
+        for change in watch.sptes() {
+            if let Err(Full) = lock(&self.log).host(change) {
+                watch.gap("the log has no room for the last changes of SPTEs");
+                break;
+            }
+        }
+        watch.stats(&self.fd);
+        self.cpus.iter().for_each(|cpu| watch.stats(&*lock(&cpu.fd)));
+    }
+
     /// Ends the VM, unless it has ended, and wakes every vCPU, which then sees that.
     fn finish(&self, end: Result<End, MachineError>) {
         let _ = self.end.set(end);
@@ -158,6 +183,9 @@ impl<'a> Vm<'a> {
 
     fn run_cpu<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, cpu: u8) {
         let mut vcpu = lock(&self.cpus[usize::from(cpu)].fd);
+        if let Some(watch) = self.job.watch {
+            watch.thread();
+        }
         let left = self.deadline.saturating_duration_since(Instant::now());
         match Deadline::new(left).failed("cannot make a timer") {
             Ok(timer) => lock(&self.timers).push(timer),

@@ -7,6 +7,7 @@ use super::program::{self, Setup};
 use crate::host::cpu::Cpu;
 use crate::machine::{Job, Machine, MachineError, Observed};
 use crate::plan::vm::VmConfig;
+use crate::witness::Witnessed;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use wire::needs::Needs;
@@ -93,6 +94,6 @@ impl Machine for Qemu {
         let ended = program::boot(self.accel, &self.path, self.setup.platform, job.elf, &guest, job.limits)?;
         let end = ending::end(&ended).map_err(|why| program::failed(self.accel, &self.path, &why))?;
         let micros = start.elapsed().as_micros().try_into().unwrap_or(u64::MAX);
-        Ok(Observed { log: ended.log, end, micros })
+        Ok(Observed { log: ended.log, end, micros, witness: Witnessed::default() })
     }
 }

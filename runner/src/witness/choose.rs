@@ -1,0 +1,58 @@
+//! Which witnesses watch: those asked for, or those that the host allows.
+
+use super::{Kind, Kinds, Witnesses};
+use std::num::NonZeroUsize;
+
+/// The witnesses of a run, and what had to be said about the choice.
+#[derive(Debug, Default)]
+pub struct Choice {
+    /// The witnesses, at work.
+    pub witnesses: Witnesses,
+    /// Those that would watch but cannot, each with the reason.
+    pub missing: Vec<(Kind, String)>,
+}
+
+impl Choice {
+    /// Why a witness does not watch; nothing if it does.
+    pub fn missing(&self, kind: Kind) -> Option<String> {
+        if self.witnesses.kinds().0.contains(&kind) {
+            return None;
+        }
+        let why = self.missing.iter().find(|(missing, _)| *missing == kind);
+        Some(why.map_or_else(|| format!("--witness does not name {kind}"), |(_, why)| why.clone()))
+    }
+}
+
+/// Starts the witnesses that are asked for, for guests of machine `machine` of which `jobs` run at a time. Without a
+/// word, those of [`Kind::DEFAULT`] that can be had.
+///
+/// # Errors
+/// One that was asked for cannot watch, and what to do about it.
+pub fn choose(asked: Option<&Kinds>, machine: &str, jobs: NonZeroUsize) -> Result<Choice, String> {
+    let trouble = |kind: Kind| match kind.probe(machine) {
+        Ok(()) if kind.hears_all() && jobs.get() > 1 => {
+            Err(format!("{jobs} cells at a time could not be told apart: without --jobs it can watch"))
+        }
+        probed => probed,
+    };
+    let mut missing = Vec::new();
+    let kinds = match asked {
+        Some(asked) => {
+            for &kind in &asked.0 {
+                trouble(kind).map_err(|why| format!("the witness `{kind}` cannot watch: {why}"))?;
+            }
+            asked.clone()
+        }
+        None => {
+            let mut kinds = Kinds::default();
+            for kind in Kind::DEFAULT {
+                match trouble(kind) {
+                    Ok(()) => drop(kinds.0.insert(kind)),
+                    Err(why) => missing.push((kind, why)),
+                }
+            }
+            kinds
+        }
+    };
+    Ok(Choice { witnesses: Witnesses::start(&kinds)?, missing })
+}

@@ -1,0 +1,67 @@
+//! A tiny process that removes a directory of tracefs when the runner is gone, however it went.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// How often it tries to remove the directory, a hundredth of a second apart: the files of a killed process close one
+/// after the other, and an instance that is being read is busy.
+const TRIES: u32 = 500;
+
+/// The runner's end of the pipe that tells the guardian that the runner lives.
+#[derive(Debug)]
+pub struct Guardian {
+    _alive: File,
+}
+
+impl Guardian {
+    /// Starts one for an empty directory.
+    ///
+    /// # Errors
+    /// No pipe or no process can be made.
+    pub fn of(dir: &Path) -> io::Result<Guardian> {
+        let path = CString::new(dir.as_os_str().as_bytes())?;
+        let mut ends = [0; 2];
+        // SAFETY: `ends` has room for the two numbers that the call writes.
+        if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: both are open files that nobody else owns.
+        let (watched, alive) = unsafe { (File::from_raw_fd(ends[0]), File::from_raw_fd(ends[1])) };
+        // SAFETY: the child calls nothing but functions that are safe after fork in a process with threads: `guard`
+        // makes system calls only and never returns.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()),
+            0 => guard(watched.as_raw_fd(), &path),
+            _ => Ok(Guardian { _alive: alive }),
+        }
+    }
+}
+
+/// The child: waits until the other end of the pipe closes, and removes the directory, if it is still there.
+fn guard(watched: i32, dir: &CString) -> ! {
+    // SAFETY: system calls with numbers, and pointers to values that live through them; none of them allocates or takes
+    // a lock.
+    unsafe {
+        // What ends the runner from the terminal shall not end the guardian first.
+        libc::setsid();
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            libc::signal(signal, libc::SIG_IGN);
+        }
+        // It must hold nothing else: not the pipe's other end, not the results' lock, not somebody's standard output.
+        libc::dup2(watched, 0);
+        libc::syscall(libc::SYS_close_range, 1u32, u32::MAX, 0u32);
+        let mut byte = 0u8;
+        while libc::read(0, (&raw mut byte).cast(), 1) == -1 && *libc::__errno_location() == libc::EINTR {}
+        for _ in 0..TRIES {
+            if libc::rmdir(dir.as_ptr()) == 0 || *libc::__errno_location() != libc::EBUSY {
+                break;
+            }
+            libc::poll(std::ptr::null_mut(), 0, 10);
+        }
+        libc::_exit(0)
+    }
+}

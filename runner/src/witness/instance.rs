@@ -1,0 +1,145 @@
+//! An instance of tracefs of our own, so that nobody else's tracing is touched: made, read, and removed, also when this
+//! process is killed.
+
+use super::guardian::Guardian;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Where tracefs is, by itself and under debugfs.
+const MOUNTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+/// The instance of a process is called this and its id.
+const NAME: &str = "kvm-memtype-";
+
+/// Where tracefs is mounted and can be written to.
+///
+/// # Errors
+/// Why not, and what to do about it.
+pub fn find() -> Result<PathBuf, String> {
+    let mounted = |dir: &&&str| Path::new(**dir).join("instances").is_dir();
+    let Some(dir) = MOUNTS.iter().find(mounted) else {
+        return Err(format!("no tracefs at {}: as root, mount -t tracefs tracefs {0}", MOUNTS[0]));
+    };
+    let path = Path::new(dir);
+    // Root may write there unless a sandbox has it read-only.
+    let path_c = std::ffi::CString::new(format!("{dir}/instances")).unwrap_or_default();
+    // SAFETY: the path is a string that ends with a zero byte and lives through the call.
+    if unsafe { libc::faccessat(libc::AT_FDCWD, path_c.as_ptr(), libc::W_OK | libc::X_OK, libc::AT_EACCESS) } != 0 {
+        let error = io::Error::last_os_error();
+        return Err(format!("{dir}/instances cannot be written to ({error}): run as root"));
+    }
+    Ok(path.to_owned())
+}
+
+/// Removes what killed runs have left under `tracefs`, and says how many.
+pub fn remove_stale(tracefs: &Path) -> usize {
+    let entries = fs::read_dir(tracefs.join("instances")).into_iter().flatten().flatten();
+    let stale = entries.filter(|entry| {
+        let name = entry.file_name();
+        let id = name.to_str().and_then(|name| name.strip_prefix(NAME)?.parse::<u32>().ok());
+        id.is_some_and(|id| !Path::new(&format!("/proc/{id}")).exists())
+    });
+    // One that is in use after all, by a process of another PID namespace, is busy and stays.
+    stale.filter(|entry| fs::remove_dir(entry.path()).is_ok()).count()
+}
+
+/// An instance. It goes when this value or this process does.
+#[derive(Debug)]
+pub struct Instance {
+    // Closed before the directory is removed: an instance that is being read cannot be.
+    pipe: Option<File>,
+    dir: PathBuf,
+    /// The text of a line that is not whole yet.
+    rest: Vec<u8>,
+    _guardian: Guardian,
+}
+
+impl Instance {
+    /// Makes the instance of this process, with nothing enabled in it.
+    ///
+    /// # Errors
+    /// What was tried, and what the system says.
+    pub fn new(tracefs: &Path) -> Result<Instance, String> {
+        let dir = tracefs.join("instances").join(format!("{NAME}{}", std::process::id()));
+        let failed = |what: &str, path: &Path, error: io::Error| format!("cannot {what} {}: {error}", path.display());
+        match fs::create_dir(&dir) {
+            // Of a killed process that had our number.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                fs::remove_dir(&dir)
+                    .and_then(|()| fs::create_dir(&dir))
+                    .map_err(|error| failed("make", &dir, error))?;
+            }
+            result => result.map_err(|error| failed("make", &dir, error))?,
+        }
+        // Before the pipe is opened: a child that has it open keeps the instance alive.
+        let guardian = Guardian::of(&dir).map_err(|error| {
+            let _ = fs::remove_dir(&dir);
+            format!("cannot watch over {}: {error}", dir.display())
+        })?;
+        let mut instance = Instance { pipe: None, dir, rest: Vec::new(), _guardian: guardian };
+        let path = instance.dir.join("trace_pipe");
+        let pipe = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
+        instance.pipe = Some(pipe.map_err(|error| failed("open", &path, error))?);
+        // Else the clocks of CPUs can disagree, and with them the order of events.
+        instance.write("trace_clock", "mono")?;
+        Ok(instance)
+    }
+
+    /// Whether an event is there, by `group/name`.
+    pub fn has(&self, event: &str) -> bool {
+        self.dir.join("events").join(event).is_dir()
+    }
+
+    /// Records an event from now on, where `filter` holds (`Documentation/trace/events.rst`), if there is one.
+    ///
+    /// # Errors
+    /// The event or the filter is refused.
+    pub fn enable(&self, event: &str, filter: Option<&str>) -> Result<(), String> {
+        if let Some(filter) = filter {
+            self.write(&format!("events/{event}/filter"), filter)?;
+        }
+        self.write(&format!("events/{event}/enable"), "1")
+    }
+
+    fn write(&self, file: &str, value: &str) -> Result<(), String> {
+        let path = self.dir.join(file);
+        fs::write(&path, value).map_err(|error| format!("cannot write {value:?} to {}: {error}", path.display()))
+    }
+
+    /// Calls `each` for each line that has come since the last time.
+    ///
+    /// # Errors
+    /// The trace cannot be read.
+    pub fn drain(&mut self, mut each: impl FnMut(&str)) -> io::Result<()> {
+        let Some(pipe) = &mut self.pipe else { return Ok(()) };
+        // The kernel gives a page at most.
+        let mut bytes = [0; 4096];
+        loop {
+            match pipe.read(&mut bytes) {
+                Ok(0) => return Ok(()),
+                Ok(count) => {
+                    self.rest.extend(&bytes[..count]);
+                    let mut lines = self.rest.split_inclusive(|&byte| byte == b'\n').peekable();
+                    let mut whole = 0;
+                    while let Some(line) = lines.next_if(|line| line.ends_with(b"\n")) {
+                        whole += line.len();
+                        each(String::from_utf8_lossy(line).trim_end_matches('\n'));
+                    }
+                    self.rest.drain(..whole);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.pipe = None;
+        // If it cannot be removed now, the guardian or the next run tries again.
+        let _ = fs::remove_dir(&self.dir);
+    }
+}

@@ -1,0 +1,133 @@
+//! The kernel's log as /dev/kmsg gives it (`Documentation/ABI/testing/dev-kmsg`).
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+
+/// The device.
+pub const KMSG: &str = "/dev/kmsg";
+/// A read gives one record, and fails where it does not fit: the kernel makes none longer than this
+/// (`kernel/printk/internal.h`, `PRINTK_MESSAGE_MAX`, with room for a dictionary).
+const LONGEST: usize = 16 << 10;
+
+/// How the device is opened: reads do not wait.
+pub fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NONBLOCK);
+    options
+}
+
+/// One record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Message {
+    /// Counts all records of this boot.
+    number: u64,
+    /// The kernel itself wrote it; others can write into its log too.
+    kernel: bool,
+    /// It goes on where the one before ended.
+    continues: bool,
+    text: String,
+}
+
+impl Message {
+    /// Reads `6,339,5140900,-;text`; lines after the first that begin with a space are a dictionary.
+    fn parse(record: &[u8]) -> Option<Message> {
+        let record = String::from_utf8_lossy(record);
+        let (prefix, text) = record.split_once(';')?;
+        let mut fields = prefix.split(',');
+        let priority: u64 = fields.next()?.parse().ok()?;
+        let number = fields.next()?.parse().ok()?;
+        let flags = fields.nth(1)?;
+        let text = unescape(text.lines().next().unwrap_or_default());
+        // The low three bits of the priority are the level, the others the facility: 0 is the kernel.
+        Some(Message { number, kernel: priority >> 3 == 0, continues: flags.contains(['c', '+']), text })
+    }
+}
+
+/// The kernel writes bytes that are not printable, and the backslash, as `\xNN`.
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("\\x") {
+        bytes.extend(before.bytes());
+        match after.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.extend(b"\\x");
+                rest = after;
+            }
+        }
+    }
+    bytes.extend(rest.bytes());
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The kernel's log from now on.
+#[derive(Debug)]
+pub struct KernelLog<R = File> {
+    device: R,
+    /// Number of the last record, once one has come.
+    last: Option<u64>,
+}
+
+/// What has come since the last time.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Lines of the kernel itself.
+    pub lines: Vec<String>,
+    /// Records that were overwritten before they were read, at least.
+    pub lost: u64,
+}
+
+impl KernelLog {
+    /// Opens it, at its end.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn open() -> io::Result<KernelLog> {
+        let mut device = options().open(KMSG)?;
+        device.seek(SeekFrom::End(0))?;
+        Ok(KernelLog { device, last: None })
+    }
+}
+
+impl<R: Read> KernelLog<R> {
+    /// What has come since the last time.
+    ///
+    /// # Errors
+    /// The device cannot be read.
+    pub fn news(&mut self) -> io::Result<News> {
+        let (mut news, mut record) = (News::default(), vec![0; LONGEST]);
+        // Whether the line before is the kernel's, for one that continues it.
+        let mut overwritten = false;
+        loop {
+            let message = match self.device.read(&mut record) {
+                Ok(0) => break,
+                Ok(count) => Message::parse(&record[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                // Records were overwritten before they were read; the next read gives the oldest that is left.
+                Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {
+                    overwritten = true;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let Some(message) = message else { continue };
+            let missing = self.last.map_or(0, |last| message.number.saturating_sub(last + 1));
+            news.lost += missing.max(overwritten.into());
+            overwritten = false;
+            self.last = Some(message.number);
+            match news.lines.last_mut() {
+                Some(line) if message.kernel && message.continues => line.push_str(&message.text),
+                _ if message.kernel => news.lines.push(message.text),
+                _ => {}
+            }
+        }
+        news.lost += u64::from(overwritten);
+        Ok(news)
+    }
+}

@@ -1,0 +1,22 @@
+//! Witnesses on the host's side: what kernel and KVM show of a cell, beside what its guest says.
+//!
+//! They attach to cells: [`Witnesses::watch`] begins a cell, [`Watch`] hears it, and [`Watch::end`] says what was
+//! witnessed. What is off costs nothing.
+
+mod choose;
+mod guardian;
+mod instance;
+mod kind;
+mod kmsg;
+mod line;
+mod sptes;
+pub(crate) mod stats;
+mod taint;
+mod tracer;
+mod watch;
+mod witnessed;
+
+pub use choose::{Choice, choose};
+pub use kind::{Kind, Kinds};
+pub use watch::{Watch, Witnesses};
+pub use witnessed::Witnessed;

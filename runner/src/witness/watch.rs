@@ -1,0 +1,139 @@
+//! Witnesses at work: those of a run, and their watch over one cell.
+
+use super::kmsg::KernelLog;
+use super::tracer::{Traced, Tracer};
+use super::{Kind, Kinds, Witnessed, stats, taint};
+use crate::machine::kvm::sys::thread_id;
+use std::os::fd::AsRawFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use wire::host::HostRecord;
+
+/// The most lines of the kernel's log that a cell keeps.
+const MOST_LINES: usize = 1024;
+
+/// The witnesses of a run.
+#[derive(Debug, Default)]
+pub struct Witnesses {
+    kinds: Kinds,
+    tracer: Option<Mutex<Tracer>>,
+    log: Option<Mutex<KernelLog>>,
+}
+
+impl Witnesses {
+    /// Starts these.
+    ///
+    /// # Errors
+    /// What was tried, and what the system says.
+    pub fn start(kinds: &Kinds) -> Result<Witnesses, String> {
+        let tracer = match kinds.0.iter().any(|kind| kind.traces()) {
+            true => Some(Mutex::new(Tracer::new(kinds)?)),
+            false => None,
+        };
+        let log = match kinds.0.contains(&Kind::Log) {
+            true => Some(Mutex::new(KernelLog::open().map_err(|error| format!("cannot open /dev/kmsg: {error}"))?)),
+            false => None,
+        };
+        Ok(Witnesses { kinds: kinds.clone(), tracer, log })
+    }
+
+    /// Which these are.
+    pub fn kinds(&self) -> &Kinds {
+        &self.kinds
+    }
+
+    /// Begins a cell; nothing if there is no witness. What came before is of no cell.
+    pub fn watch(&self) -> Option<Watch<'_>> {
+        if self.kinds.0.is_empty() {
+            return None;
+        }
+        let mut witnessed = Witnessed { watched: self.kinds.0.clone(), ..Witnessed::default() };
+        if let Some(Err(error)) = self.tracer.as_ref().map(|tracer| lock(tracer).forget()) {
+            witnessed.gaps.push(format!("the trace cannot be read: {error}"));
+        }
+        if let Some(Err(error)) = self.log.as_ref().map(|log| lock(log).news()) {
+            witnessed.gaps.push(format!("the kernel's log cannot be read: {error}"));
+        }
+        let cell = Mutex::new(Cell { traced: Traced::default(), witnessed });
+        Some(Watch { witnesses: self, cell, taint: taint::read().filter(|_| self.log.is_some()) })
+    }
+}
+
+/// The watch over one cell.
+#[derive(Debug)]
+pub struct Watch<'a> {
+    witnesses: &'a Witnesses,
+    cell: Mutex<Cell>,
+    /// The kernel's taint at the beginning.
+    taint: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Cell {
+    traced: Traced,
+    witnessed: Witnessed,
+}
+
+impl Watch<'_> {
+    /// The calling thread runs a vCPU of the cell's VM from now on.
+    pub fn thread(&self) {
+        lock(&self.cell).traced.threads.insert(thread_id());
+    }
+
+    /// The changes of SPTEs since the last time.
+    pub fn sptes(&self) -> Vec<HostRecord> {
+        let Some(tracer) = &self.witnesses.tracer else { return Vec::new() };
+        let mut cell = lock(&self.cell);
+        lock(tracer).drain(&mut cell.traced).unwrap_or_else(|error| {
+            cell.witnessed.gaps.push(format!("the trace cannot be read: {error}"));
+            Vec::new()
+        })
+    }
+
+    /// Something is missing of what was witnessed.
+    pub fn gap(&self, what: &str) {
+        lock(&self.cell).witnessed.gaps.push(what.to_owned());
+    }
+
+    /// Reads KVM's statistics of a VM or a vCPU, at its end.
+    pub fn stats(&self, of: &impl AsRawFd) {
+        if self.witnesses.kinds.0.contains(&Kind::Stats) {
+            let mut cell = lock(&self.cell);
+            if let Err(error) = stats::add(of, &mut cell.witnessed.stats) {
+                cell.witnessed.gaps.push(format!("KVM's statistics cannot be read: {error}"));
+            }
+        }
+    }
+
+    /// Ends the watch, when the VM is gone: what a kernel has to say of the end belongs to the cell.
+    pub fn end(self) -> Witnessed {
+        let Cell { traced, mut witnessed } = self.cell.into_inner().unwrap_or_else(PoisonError::into_inner);
+        witnessed.trace = traced.lines;
+        let mut counts = vec![
+            (traced.lost, "events were lost: the trace's buffer overflowed"),
+            (traced.dropped, "events more than a cell keeps"),
+        ];
+        if let Some(log) = &self.witnesses.log {
+            match lock(log).news() {
+                Ok(mut news) => {
+                    let more = news.lines.len().saturating_sub(MOST_LINES);
+                    news.lines.truncate(MOST_LINES);
+                    witnessed.kernel_log = news.lines;
+                    counts.push((more as u64, "lines of the kernel's log more than a cell keeps"));
+                    counts.push((news.lost, "lines of the kernel's log were overwritten before they were read"));
+                }
+                Err(error) => witnessed.gaps.push(format!("the kernel's log cannot be read: {error}")),
+            }
+        }
+        if let (Some(before), Some(now)) = (self.taint, taint::read()) {
+            witnessed.taint = taint::names(now & !before);
+        }
+        let some = counts.into_iter().filter(|&(count, _)| count > 0);
+        witnessed.gaps.extend(some.map(|(count, what)| format!("{count} {what}")));
+        witnessed
+    }
+}
+
+/// A lock whose holder panicked still guards values that are whole enough to tell what was seen.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

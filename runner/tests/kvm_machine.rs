@@ -3,6 +3,8 @@
 mod common;
 
 use common::{elf, job, kvm};
+use kvm_memtype::host::kvm::Kvm;
+use kvm_memtype::host::quirks::{QUIRKS, Quirks};
 use kvm_memtype::machine::{End, Job, Limits, Line, Machine, Observed};
 use kvm_memtype::plan::vm::VmConfig;
 use std::time::Duration;
@@ -163,6 +165,28 @@ fn a_step_is_done_recorded_and_answered() {
     assert_eq!(observed.end, End::Exit(Status::Done.word() as u32));
     let record = HostRecord::Step { step, status: Status::Done, value: 0x0007_0406_0007_0406 };
     assert_eq!(observed.log.last(), Some(&Line::Host(record)));
+}
+
+#[test]
+fn quirks_are_disabled_or_named_as_lacking() {
+    let Some(machine) = kvm() else { return };
+    let elf = elf(b"\xf4");
+    for bit in 0..QUIRKS.len() {
+        let vm = VmConfig { disable_quirks: Quirks(1 << bit), ..VmConfig::default() };
+        match machine.lacks(Needs::NONE, &vm) {
+            Some(reason) => {
+                let offered = Kvm::probe().unwrap().quirks;
+                let name = QUIRKS[bit].0;
+                let said = format!("this KVM has no quirk {name} (KVM_CAP_DISABLE_QUIRKS2 is {offered:#x})");
+                assert_eq!((reason, offered >> bit & 1), (said, 0));
+            }
+            None => assert_eq!(machine.run(&job(&elf, &vm)).expect("the host runs the guest").end, End::Halt),
+        }
+    }
+    // A KVM that took bits that it does not know would have disabled nothing above.
+    let vm = VmConfig { disable_quirks: Quirks(1 << 31), ..VmConfig::default() };
+    let error = machine.run(&job(&elf, &vm)).expect_err("no KVM has this quirk");
+    assert_eq!(error.to_string(), "cannot disable quirks (KVM_CAP_DISABLE_QUIRKS2)");
 }
 
 #[test]

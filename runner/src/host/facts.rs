@@ -50,6 +50,8 @@ pub const NAMES: &[(&str, &str)] = &[
     ("clock", "the model by which the machine's clock charges accesses to memory (configs/clocks); none on silicon"),
     ("maxphyaddr", "MAXPHYADDR that the guest sees, in bits"),
     ("cpuid-mtrr", "whether CPUID.1:EDX shows the guest MTRR"),
+    ("disabled-quirks", "the quirks that the VM configuration disables"),
+    ("non-coherent-dma", "whether the VM configuration has a device whose DMA is not coherent, before a vCPU runs"),
 ];
 
 /// Facts by name.

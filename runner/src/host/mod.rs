@@ -6,6 +6,7 @@ pub mod facts;
 pub mod kvm;
 pub mod module;
 pub mod probe;
+pub mod quirks;
 pub mod rights;
 
 pub use probe::{Host, probe, vm_facts};

@@ -98,6 +98,8 @@ pub fn vm_facts(host: &Facts, vm: &VmConfig) -> Facts {
     }
     let mtrr = vm.cpuid_mtrr || host.is("cpuid-mtrr-forced");
     facts.0.insert("cpuid-mtrr".to_owned(), Fact::Bool(mtrr));
+    facts.0.insert("disabled-quirks".to_owned(), Fact::Int(vm.disable_quirks.0.into()));
+    facts.0.insert("non-coherent-dma".to_owned(), Fact::Bool(vm.non_coherent_dma));
     facts
 }
 
@@ -111,7 +113,7 @@ mod tests {
         let mut host = probe();
         // Sandboxes can have /dev/kvm without /sys.
         host.modules.parameters.insert("kvm.ignore_msrs".into(), "N".into());
-        let vm = VmConfig { summary: String::new(), maxphyaddr: Some(36), cpuid_mtrr: false };
+        let vm = VmConfig { maxphyaddr: Some(36), cpuid_mtrr: false, ..VmConfig::default() };
         let facts = vm_facts(&host.facts("kvm"), &vm);
         let named = |name: &String| NAMES.iter().any(|(known, _)| known == name);
         assert!(facts.0.keys().all(named), "{facts:?}");
@@ -141,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_kvm_that_forces_mtrr_overrules_the_configuration() {
-        let vm = VmConfig { summary: String::new(), maxphyaddr: None, cpuid_mtrr: false };
+        let vm = VmConfig { cpuid_mtrr: false, ..VmConfig::default() };
         let mut host = Facts::default();
         assert!(!vm_facts(&host, &vm).is("cpuid-mtrr"));
         host.0.insert("cpuid-mtrr-forced".into(), Fact::Bool(true));

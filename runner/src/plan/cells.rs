@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn vms() -> BTreeMap<String, VmConfig> {
-        let vm = |maxphyaddr| VmConfig { summary: String::new(), maxphyaddr, cpuid_mtrr: true };
+        let vm = |maxphyaddr| VmConfig { maxphyaddr, ..VmConfig::default() };
         let vms = [("default", None), ("maxphyaddr-36", Some(36)), ("maxphyaddr-52", Some(52))];
         vms.map(|(id, bits)| (id.to_owned(), vm(bits))).into()
     }

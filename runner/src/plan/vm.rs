@@ -1,6 +1,7 @@
 //! VM configurations: what of a VM is varied, apart from what a test needs.
 
 use crate::config::{self, ConfigError, Set};
+use crate::host::quirks::Quirks;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -17,6 +18,13 @@ pub struct VmConfig {
     /// Whether CPUID.1:EDX shows MTRR.
     #[serde(default = "yes")]
     pub cpuid_mtrr: bool,
+    /// KVM's quirks that are disabled before the first vCPU is made (KVM_CAP_DISABLE_QUIRKS2).
+    #[serde(default)]
+    pub disable_quirks: Quirks,
+    /// Whether the VM is given a device whose DMA is not coherent before the first vCPU is made
+    /// (KVM_DEV_VFIO_FILE_ADD).
+    #[serde(default)]
+    pub non_coherent_dma: bool,
 }
 
 fn yes() -> bool {
@@ -34,7 +42,13 @@ fn maxphyaddr<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, 
 /// As the host has it, like `configs/vm/default.toml`; for machines' own guests.
 impl Default for VmConfig {
     fn default() -> Self {
-        VmConfig { summary: String::new(), maxphyaddr: None, cpuid_mtrr: true }
+        VmConfig {
+            summary: String::new(),
+            maxphyaddr: None,
+            cpuid_mtrr: true,
+            disable_quirks: Quirks::default(),
+            non_coherent_dma: false,
+        }
     }
 }
 
@@ -45,6 +59,15 @@ impl VmConfig {
     /// The first mistake in one of the files.
     pub fn all(set: &Set) -> Result<BTreeMap<String, VmConfig>, ConfigError> {
         set.sources("vm").map(|(id, source)| Ok((id.to_owned(), config::parse(source)?))).collect()
+    }
+
+    /// What of it only the embedded VMM can do, in words.
+    pub fn embedded_only(&self) -> Option<&'static str> {
+        match self {
+            VmConfig { disable_quirks: Quirks(1..), .. } => Some("quirks of KVM disabled"),
+            VmConfig { non_coherent_dma: true, .. } => Some("non-coherent DMA"),
+            _ => None,
+        }
     }
 }
 
@@ -60,7 +83,7 @@ mod tests {
     #[test]
     fn what_is_left_out_is_the_hosts() {
         let vm = parse("summary = 'plain'").unwrap();
-        assert_eq!(vm, VmConfig { summary: "plain".to_owned(), maxphyaddr: None, cpuid_mtrr: true });
+        assert_eq!(vm, VmConfig { summary: "plain".to_owned(), ..VmConfig::default() });
         assert_eq!(parse("summary = ''\nmaxphyaddr = 52").unwrap().maxphyaddr, Some(52));
     }
 
@@ -85,6 +108,11 @@ mod tests {
                 "configs/vm/x.toml:2:14: invalid type: string \"no\", expected a boolean\n  \
                  2 | cpuid-mtrr = 'no'\n    |              ^^^^",
             ),
+            (
+                "summary = ''\ndisable-quirks = ['cd-nw-claered']",
+                "configs/vm/x.toml:2:18: unknown quirk `cd-nw-claered`, did you mean `cd-nw-cleared`?\n  \
+                 2 | disable-quirks = ['cd-nw-claered']\n    |                  ^^^^^^^^^^^^^^^^^",
+            ),
             ("maxphyaddr = 36", "configs/vm/x.toml: missing field `summary`"),
         ] {
             assert_eq!(parse(text).unwrap_err().to_string(), said);
@@ -103,6 +131,14 @@ mod tests {
         let vms = VmConfig::all(&Set::load(None).unwrap()).unwrap();
         assert_eq!((vms["default"].maxphyaddr, vms["default"].cpuid_mtrr), (None, true));
         assert_eq!((vms["no-mtrr-cpuid"].maxphyaddr, vms["no-mtrr-cpuid"].cpuid_mtrr), (None, false));
+        for (id, quirks, dma) in [
+            ("quirk-ignore-guest-pat-off", 1 << 9, false),
+            ("quirk-cd-nw-cleared-off", 1 << 1, false),
+            ("non-coherent-dma", 0, true),
+            ("non-coherent-dma-cd", 1 << 1, true),
+        ] {
+            assert_eq!((vms[id].disable_quirks, vms[id].non_coherent_dma), (Quirks(quirks), dma), "{id}");
+        }
         for (id, vm) in vms {
             if let Some(bits) = id.strip_prefix("maxphyaddr-") {
                 assert_eq!((vm.maxphyaddr, vm.cpuid_mtrr), (bits.parse().ok(), true), "{id}");

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::host::facts::{Fact, Facts};
+use crate::host::quirks::Quirks;
 use crate::machine::{End, Line, Observed};
 use crate::plan::vm::VmConfig;
 use crate::witness::Kind;
@@ -15,7 +16,13 @@ use wire::register::{Place, Register};
 use wire::step::{Status, Step};
 
 fn header(cells: &[&str]) -> Header {
-    let vm = VmConfig { summary: "plain".to_owned(), maxphyaddr: Some(36), cpuid_mtrr: false };
+    let vm = VmConfig {
+        summary: "plain".to_owned(),
+        maxphyaddr: Some(36),
+        cpuid_mtrr: false,
+        disable_quirks: Quirks(1 << 9),
+        non_coherent_dma: true,
+    };
     let facts =
         [("machine", Fact::Text("kvm".to_owned())), ("quirks", Fact::Int(u64::MAX)), ("one-reg", Fact::Bool(true))];
     Header {

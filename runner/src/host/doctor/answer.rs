@@ -1,9 +1,9 @@
 //! What a host can tell, one line for each group of tests.
 
-use super::quirks::IGNORE_GUEST_PAT;
 use super::report::Qemus;
 use crate::host::Host;
 use crate::host::kvm::Kvm;
+use crate::host::quirks::IGNORE_GUEST_PAT;
 use serde::Serialize;
 
 /// How far a group of tests can be decided.

@@ -1,7 +1,6 @@
 //! What a host can tell about memory types, what limits it, and what to do about that.
 
 mod answer;
-mod quirks;
 mod render;
 mod report;
 mod sections;

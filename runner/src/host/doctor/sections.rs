@@ -1,9 +1,9 @@
 //! What was probed, in sections of lines for people.
 
-use super::quirks::QUIRKS;
 use super::report::{Qemus, Section};
 use crate::host::Host;
 use crate::host::kvm::Kvm;
+use crate::host::quirks::QUIRKS;
 
 /// Module parameters that bear on memory types or on what the witnesses see.
 const PARAMETERS: [&str; 9] = [

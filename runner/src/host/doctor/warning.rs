@@ -1,10 +1,10 @@
 //! What limits the tests on a host: what is wrong, what that means for which tests, and what to do.
 
 use super::answer::{Paging, paging};
-use super::quirks::IGNORE_GUEST_PAT;
 use super::report::Qemus;
 use crate::host::Host;
 use crate::host::kvm::KvmTrouble;
+use crate::host::quirks::IGNORE_GUEST_PAT;
 use serde::{Serialize, Serializer};
 use std::fmt;
 

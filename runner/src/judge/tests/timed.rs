@@ -63,7 +63,7 @@ fn observed(cr0: u64, hidden: &[u32], test: impl FnOnce(&mut Writer<Log>)) -> Ob
     writer.reads(Place::boot(Register::Cr0)).push(Ok(cr0));
     test(&mut writer);
     writer.finish();
-    Observed { log: log.lines(), end: DONE, micros: 0 }
+    Observed { log: log.lines(), end: DONE, micros: 0, witness: Default::default() }
 }
 
 fn judge_where(facts: &Facts, clocks: &Clocks, observed: &Observed) -> Judgement {

@@ -10,6 +10,7 @@ use crate::machine::log::Log;
 use crate::machine::process::Cause;
 use crate::machine::{End, Job, Limits, Line, Machine, MachineError, Observed, memfd, smallest};
 use crate::plan::vm::VmConfig;
+use crate::witness::Witnessed;
 use std::ops::ControlFlow;
 use std::time::Instant;
 use wire::layout::{BOCHS_WORD, EXIT_LINE, RESET_LINE};
@@ -122,7 +123,7 @@ impl Machine for BochsMachine {
         let words = format!("{BOCHS_WORD} run={:x} test={}", job.run, job.test);
         let said = boot(&self.bochs, &config, job.elf, &words, job.limits)?;
         let micros = start.elapsed().as_micros().try_into().unwrap_or(u64::MAX);
-        Ok(Observed { end: end(&said), log: said.serial, micros })
+        Ok(Observed { end: end(&said), log: said.serial, micros, witness: Witnessed::default() })
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) use vm::TSS_PAGES;
 use super::{Job, Machine, MachineError, Observed};
 use crate::host;
 use crate::host::kvm::KvmTrouble;
+use crate::host::quirks::Quirks;
 use crate::plan::vm::VmConfig;
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::Kvm;
@@ -128,14 +129,22 @@ impl Machine for KvmMachine {
 
     fn lacks(&self, needs: Needs, vm: &VmConfig) -> Option<String> {
         let most = self.kvm.get_max_vcpus();
-        let host::kvm::Kvm { maxphyaddr, one_reg, mce_banks, readonly_memslots, memslots_v2, .. } = self.can;
+        let host::kvm::Kvm { quirks, maxphyaddr, one_reg, mce_banks, readonly_memslots, memslots_v2, .. } = self.can;
         let missing = |need, there: bool| needs.has(need) && !there;
+        let unknown_quirks: Vec<_> = Quirks(vm.disable_quirks.0 & !quirks).names().collect();
         if usize::from(needs.cpu_count()) > most {
             Some(format!("it needs {} vCPUs, this KVM has {most}", needs.cpu_count()))
         } else if let Some(bits) = vm.maxphyaddr.filter(|&bits| bits > maxphyaddr) {
             Some(format!("MAXPHYADDR {bits} is more than this host's {maxphyaddr}"))
         } else if !vm.cpuid_mtrr && self.can.cpuid_mtrr_forced {
             Some("CPUID.1:EDX.MTRR cannot be hidden: this KVM shows it whatever the VMM sets".to_owned())
+        } else if !unknown_quirks.is_empty() {
+            let names = unknown_quirks.join(", ");
+            Some(format!("this KVM has no quirk {names} (KVM_CAP_DISABLE_QUIRKS2 is {quirks:#x})"))
+        } else if vm.non_coherent_dma || needs.has(Needs::DMA) {
+            Some("it needs non-coherent DMA, and no provider of it was named".to_owned())
+        } else if needs.has(Needs::HOST_MMIO) {
+            Some("it needs a BAR of a PCI device of the host, and none was named".to_owned())
         } else if missing(Needs::ONE_REG, one_reg) {
             Some("this KVM has no KVM_GET_ONE_REG for MSRs (Linux 6.18 brought it)".to_owned())
         } else if missing(Needs::MCE, mce_banks > 0) {

@@ -5,11 +5,12 @@ use super::slots::Slots;
 use super::steps::{Then, read_state};
 use super::{Failed, KvmMachine, Lie, boot, sys};
 use crate::machine::log::{Full, Log};
+use crate::host::quirks::Quirks;
 use crate::machine::{End, Job, MachineError, Observed};
 use crate::witness::Witnessed;
 use kvm_bindings::{
-    KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER, kvm_enable_cap,
-    kvm_userspace_memory_region,
+    KVM_CAP_DISABLE_QUIRKS2, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER,
+    kvm_enable_cap, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VcpuExit, VcpuFd, VmFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -93,6 +94,12 @@ impl<'a> Vm<'a> {
             // here.
             let split = kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, ..Default::default() };
             fd.enable_cap(&split).failed("cannot make local APICs (KVM_CAP_SPLIT_IRQCHIP)")?;
+        }
+        if job.vm.disable_quirks != Quirks::default() {
+            // Before the first SPTE is made: that a quirk is disabled zaps none.
+            let args = [job.vm.disable_quirks.0.into(), 0, 0, 0];
+            let quirks = kvm_enable_cap { cap: KVM_CAP_DISABLE_QUIRKS2, args, ..Default::default() };
+            fd.enable_cap(&quirks).failed("cannot disable quirks (KVM_CAP_DISABLE_QUIRKS2)")?;
         }
         if let Some(lie) = machine.lie {
             plant(&fd, lie).failed("cannot plant a lie (KVM_X86_SET_MSR_FILTER)")?;

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     fn line(accel: Accel, maxphyaddr: Option<u8>, cpuid_mtrr: bool) -> String {
-        let vm = VmConfig { summary: String::new(), maxphyaddr, cpuid_mtrr };
+        let vm = VmConfig { maxphyaddr, cpuid_mtrr, ..VmConfig::default() };
         let guest = Guest { append: "run=5eed test=a", cpus: 2, vm: &vm };
         arguments(accel, Platform { cpu: "model", firmware: Some("f") }, "/k", &guest).join("|")
     }

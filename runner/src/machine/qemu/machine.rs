@@ -79,6 +79,8 @@ impl Machine for Qemu {
             return Some("it needs host steps, which only the machine kvm does".to_owned());
         } else if !missing.is_empty() {
             return Some(format!("it needs {}, which only the machine kvm has", missing.join(", ")));
+        } else if let Some(what) = vm.embedded_only() {
+            return Some(format!("the VM configuration has {what}, which only the machine kvm can make"));
         }
         if let (Accel::Kvm, Some(bits)) = (self.accel, vm.maxphyaddr.filter(|&bits| bits > self.maxphyaddr)) {
             return Some(format!("MAXPHYADDR {bits} is more than this host's {}", self.maxphyaddr));

@@ -108,7 +108,7 @@ pub fn setup(accel: Accel, path: &Path) -> Result<Setup, MachineError> {
 }
 
 fn attempt(accel: Accel, path: &Path, platform: Platform) -> Result<Setup, MachineError> {
-    let vm = VmConfig { summary: String::new(), maxphyaddr: None, cpuid_mtrr: false };
+    let vm = VmConfig { cpuid_mtrr: false, ..VmConfig::default() };
     let guest = Guest { append: "", cpus: 1, vm: &vm };
     let ended = boot(accel, path, platform, &smallest::elf(&MTRR_BIT), &guest, Limits::default())?;
     match ending::end(&ended).map_err(|why| failed(accel, path, &why))? {

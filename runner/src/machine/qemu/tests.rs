@@ -51,7 +51,7 @@ fn start(accel: Accel) -> Result<Qemu, String> {
 }
 
 fn config(maxphyaddr: Option<u8>) -> VmConfig {
-    VmConfig { summary: String::new(), maxphyaddr, cpuid_mtrr: true }
+    VmConfig { maxphyaddr, ..VmConfig::default() }
 }
 
 fn run(qemu: &Qemu, code: &[u8], vm: &VmConfig, limits: Limits) -> Observed {

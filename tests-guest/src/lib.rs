@@ -35,3 +35,4 @@ pub mod timed;
 pub mod traps;
 pub mod user;
 pub mod values;
+pub mod vmx;

@@ -83,8 +83,8 @@ pub struct Timed {
     pub cpu: u8,
     /// Privilege level, 0 or 3.
     pub cpl: u8,
-    /// Guest-physical address of the eight bytes that are accessed. Under `nested` it is where they are in the memory of
-    /// the guest that reports.
+    /// Guest-physical address of the eight bytes that are accessed, four with paging off. Under `nested` it is where they
+    /// are in the memory of the guest that reports.
     pub gpa: u64,
     /// The entry of the PAT, 0 to 7, that the leaf of the guest's page tables selects; none with paging off.
     pub pat_entry: Option<u8>,

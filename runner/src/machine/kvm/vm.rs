@@ -4,8 +4,8 @@ use super::deadline::Deadline;
 use super::slots::Slots;
 use super::steps::{Then, read_state};
 use super::{Failed, KvmMachine, Lie, boot, sys};
-use crate::machine::log::{Full, Log};
 use crate::host::quirks::Quirks;
+use crate::machine::log::{Full, Log};
 use crate::machine::{End, Job, MachineError, Observed};
 use crate::witness::Witnessed;
 use kvm_bindings::{

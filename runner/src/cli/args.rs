@@ -173,9 +173,12 @@ pub struct Explain {
     /// A run: a directory, its name under the results directory, or `latest`.
     #[arg(long, value_name = "RUN", default_value = "latest")]
     pub run: String,
-    /// Show every point, not only those that are not as expected and a sample of the rest.
+    /// Show every point and line, not only those that are not as expected and a sample of the rest.
     #[arg(long)]
     pub all: bool,
+    /// How to print. JSON has all of it.
+    #[arg(long, value_enum, default_value = "human")]
+    pub format: Format,
 }
 
 /// Arguments of `judge`.

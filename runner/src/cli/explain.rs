@@ -1,10 +1,11 @@
 //! `explain`: one cell of a run in full.
 
-use super::args::{Cli, Explain, Judging};
+use super::args::{Cli, Explain, Format, Judging};
 use super::knowledge::Knowledge;
 use super::out::stdout;
 use super::{Done, Failure};
 use crate::config::names;
+use crate::host::facts::Fact;
 use crate::judge::Judge;
 use crate::report::{self, Cells, Explained, Outcome};
 use crate::results::{self, CellOutcome, Run};
@@ -43,7 +44,13 @@ pub fn explain(cli: &Cli, args: &Explain) -> Done {
             format!("kvm-memtype run --machine {} --suite {} {}", run.header.machine, run.header.suite, args.cell),
         ),
     ];
-    let explained = Explained { cell: &verdict, about, observed, points };
-    report::explain(&mut stdout(), &explained, args.all)?;
+    let facts = cells.facts(&args.cell);
+    let text = |name: &str, word: &str| facts.0.get(name) == Some(&Fact::Text(word.to_owned()));
+    let ept = text("kvm-vendor", "kvm_intel") && facts.bool("tdp") != Some(false);
+    let explained = Explained { cell: &verdict, about, observed, points, ept };
+    match args.format {
+        Format::Human => report::explain(&mut stdout(), &explained, args.all)?,
+        Format::Json => report::explain_json(&mut stdout(), &explained)?,
+    }
     Ok(Outcome::AsExpected)
 }

@@ -48,6 +48,14 @@ pub fn probe() -> Host {
     }
 }
 
+/// Facts that are parameters of KVM's modules. Parameters of a vendor module are known where it is the one in use.
+const PARAMETERS: [(&str, &str); 4] = [
+    ("ignore-msrs", "kvm.ignore_msrs"),
+    ("tdp", "kvm_intel.ept"),
+    ("tdp", "kvm_amd.npt"),
+    ("unrestricted-guest", "kvm_intel.unrestricted_guest"),
+];
+
 impl Host {
     /// The host in words, for results and reports, by what each is.
     pub fn description(&self) -> BTreeMap<String, String> {
@@ -74,9 +82,12 @@ impl Host {
             return facts;
         };
         set("maxphyaddr", Fact::Int(kvm.maxphyaddr.into()));
-        if let Some(on) = self.modules.is_on("kvm.ignore_msrs") {
-            set("ignore-msrs", Fact::Bool(on));
+        for (name, parameter) in PARAMETERS {
+            if let Some(on) = self.modules.is_on(parameter) {
+                set(name, Fact::Bool(on));
+            }
         }
+        set("self-snoop", Fact::Bool(self.cpu.self_snoop));
         set("apic-bus-cycles", Fact::Bool(kvm.apic_bus_cycles));
         set("quirks", Fact::Int(kvm.quirks.into()));
         set("memslots-v2", Fact::Bool(kvm.memslots_v2));
@@ -112,7 +123,7 @@ mod tests {
     fn every_fact_has_a_known_name_and_every_name_a_fact() {
         let mut host = probe();
         // Sandboxes can have /dev/kvm without /sys.
-        host.modules.parameters.insert("kvm.ignore_msrs".into(), "N".into());
+        host.modules.parameters.extend(PARAMETERS.map(|(_, parameter)| (parameter.into(), "N".into())));
         let vm = VmConfig { maxphyaddr: Some(36), cpuid_mtrr: false, ..VmConfig::default() };
         let facts = vm_facts(&host.facts("kvm"), &vm);
         let named = |name: &String| NAMES.iter().any(|(known, _)| known == name);

@@ -70,6 +70,7 @@ impl<'a> Judge<'a> {
         let mut tally = Tally::new(&policy.id);
         let account = self.walk(policy, test, observed, run, facts, |judged| tally.take(judged));
         let applying = self.applying(test, facts);
+        tally.witnesses(&observed.witness, &applying);
         let (verdict, reason) = tally.verdict(&observed.end, &account, &applying, least);
         let disagreements_total = tally.bare.total + tally.excused.total;
         let mut disagreements = tally.bare.into_vec();

@@ -120,6 +120,12 @@ pub struct Deviation {
     /// The endings that it excuses.
     #[serde(default)]
     ends: Vec<EndExcuse>,
+    /// The lines of the kernel's log that it excuses, each by a part of it with `*` for any text.
+    #[serde(default)]
+    kernel_log: Vec<String>,
+    /// It shows once a boot of the host at most, as a WARN_ON_ONCE does: that it does not show is no news.
+    #[serde(default)]
+    once_a_boot: bool,
 }
 
 impl Deviation {
@@ -143,6 +149,17 @@ impl Deviation {
     /// Whether it excuses an ending of that kind.
     pub fn excuses_end(&self, kind: EndKind, end: &End) -> bool {
         self.ends.iter().any(|excuse| excuse.excuses(kind, end))
+    }
+
+    /// Whether it excuses a line of the kernel's log.
+    pub fn excuses_kernel_log(&self, line: &str) -> bool {
+        self.kernel_log.iter().any(|part| fits(&format!("*{part}*"), line))
+    }
+
+    /// Whether it must show where it applies, with the kernel's log watched or not.
+    pub fn must_show(&self, log_watched: bool) -> bool {
+        let by_log_alone = self.points.is_empty() && self.ends.is_empty();
+        !self.once_a_boot && (log_watched || !by_log_alone)
     }
 }
 
@@ -202,8 +219,11 @@ fn check(source: &Source, deviation: &Deviation, tests: &[String]) -> Result<(),
         Err(ConfigError::at(source, deviation.id.span(), message))
     };
     let mut bytes = deviation.ends.iter().flat_map(|end| end.bytes.split_whitespace());
-    if deviation.points.is_empty() && deviation.ends.is_empty() {
-        return bad("it excuses neither `points` nor `ends`");
+    if deviation.points.is_empty() && deviation.ends.is_empty() && deviation.kernel_log.is_empty() {
+        return bad("it excuses no `points`, no `ends` and no `kernel-log`");
+    }
+    if deviation.kernel_log.iter().any(|part| part.trim_matches(['*', ' ']).is_empty()) {
+        return bad("a part of a line in `kernel-log` is empty, so it fits every line");
     }
     if bytes.any(|byte| byte.len() != 2 || u8::from_str_radix(byte, 16).is_err()) {
         return bad("`bytes` are two hexadecimal digits each, with spaces between them");

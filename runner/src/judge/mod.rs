@@ -4,6 +4,7 @@
 mod cell;
 mod deviation;
 mod ending;
+mod kernel;
 mod log;
 mod merge;
 mod tally;
@@ -14,5 +15,6 @@ mod tests;
 
 pub use cell::{Departures, Judge, Judgement};
 pub use deviation::{Deviation, Deviations};
+pub use kernel::is_finding;
 pub use merge::{By, Point};
 pub use verdict::{UnknownVerdict, Verdict};

@@ -2,12 +2,14 @@
 
 use super::deviation::Deviation;
 use super::ending::{self, EndKind};
+use super::kernel::{self, Findings};
 use super::log::Account;
 use super::merge::{Judged, Points};
 use super::verdict::Verdict;
 use crate::machine::End;
 use crate::model::{Action, Decision, Effect, Why};
 use crate::report::counted;
+use crate::witness::{Kind, Witnessed};
 use std::collections::BTreeSet;
 
 /// The most disagreements that a judgement keeps after merging, of those that a deviation excuses and of the others
@@ -32,6 +34,12 @@ pub(super) struct Tally<'a> {
     undone: Option<Action>,
     /// Ids of the deviations that showed.
     pub shown: BTreeSet<&'a str>,
+    /// What the kernel has to say against the cell and nothing excuses.
+    against: Vec<String>,
+    /// What is missing of what was witnessed.
+    gap: Option<String>,
+    /// The kernel's log was watched.
+    log_watched: bool,
     /// Departures from the architecture.
     pub departures: Points<'a>,
     /// The VM shut down, and the model speaks of it.
@@ -49,6 +57,9 @@ impl<'a> Tally<'a> {
             first_unpredicted: None,
             undone: None,
             shown: BTreeSet::new(),
+            against: Vec::new(),
+            gap: None,
+            log_watched: false,
             departures: Points::new(policy, MOST_EXAMPLES),
             shutdown_due: false,
         }
@@ -78,9 +89,39 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// The verdict and its reason. What makes a run worthless comes before what is wrong in it, and that before what
-    /// only weakens it.
+    /// Takes what the witnesses of the host's side have to say.
+    pub fn witnesses(&mut self, witnessed: &Witnessed, applying: &[&'a Deviation]) {
+        let Findings { bare, shown } = kernel::findings(witnessed, applying);
+        self.against = bare;
+        self.shown.extend(shown);
+        self.gap = witnessed.gaps.first().cloned();
+        self.log_watched = witnessed.watched.contains(&Kind::Log);
+    }
+
+    /// The verdict and its reason. A kernel that complains makes a good cell fail, and explains a bad one.
     pub fn verdict(
+        &mut self,
+        end: &End,
+        account: &Account,
+        applying: &[&'a Deviation],
+        least: u64,
+    ) -> (Verdict, String) {
+        let (verdict, reason) = self.of_the_guest(end, account, applying, least);
+        let Some(first) = self.against.first() else { return (verdict, reason) };
+        let more =
+            if self.against.len() > 1 { format!(" ({} lines in all)", self.against.len()) } else { String::new() };
+        let kernel = format!("the kernel's log: {first}{more}");
+        match verdict {
+            Verdict::Fail | Verdict::Error | Verdict::Timeout | Verdict::Crash => {
+                (verdict, format!("{reason}; {kernel}"))
+            }
+            _ => (Verdict::Fail, kernel),
+        }
+    }
+
+    /// The verdict on what guest and VMM say, and its reason. What makes a run worthless comes before what is wrong in it, and that before what
+    /// only weakens it.
+    fn of_the_guest(
         &mut self,
         end: &End,
         account: &Account,
@@ -125,9 +166,12 @@ impl<'a> Tally<'a> {
         if self.points == 0 && self.unpredicted == 0 && !excused_end {
             return (Verdict::Error, "decided nothing".into());
         }
+        if let Some(gap) = &self.gap {
+            return (Verdict::Inconclusive, format!("a witness did not see all: {gap}"));
+        }
         // News, which points that nothing is predicted of must not hide.
-        let hidden: Vec<&str> =
-            applying.iter().map(|deviation| deviation.id()).filter(|id| !self.shown.contains(id)).collect();
+        let due = applying.iter().filter(|deviation| deviation.must_show(self.log_watched));
+        let hidden: Vec<&str> = due.map(|deviation| deviation.id()).filter(|id| !self.shown.contains(id)).collect();
         if !hidden.is_empty() {
             return (Verdict::Xpass, format!("known to deviate, but did not: {}", hidden.join(", ")));
         }

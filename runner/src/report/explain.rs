@@ -2,8 +2,12 @@
 
 use super::CellVerdict;
 use super::human::{counted, style};
+use super::sptes;
+use super::witness::witnesses;
 use crate::judge::Point;
 use crate::machine::{Line, Observed};
+use serde_json::json;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 /// Points and lines that are shown of each kind where not all are asked for.
@@ -23,6 +27,8 @@ pub struct Explained<'a> {
     pub observed: Option<&'a Observed>,
     /// All points.
     pub points: Vec<Point>,
+    /// Whether SPTEs are EPT's, so that a leaf has a memory type.
+    pub ept: bool,
 }
 
 /// Prints it; `all` of it, or a sample of what is as predicted.
@@ -30,7 +36,7 @@ pub struct Explained<'a> {
 /// # Errors
 /// The output cannot be written.
 pub fn explain(out: &mut impl Write, explained: &Explained<'_>, all: bool) -> io::Result<()> {
-    let Explained { cell, about, observed, points } = explained;
+    let Explained { cell, about, observed, points, ept } = explained;
     let style = style(cell.judgement.verdict);
     writeln!(out, "{}  {style}{}{style:#}", cell.cell, cell.judgement.verdict)?;
     for (name, value) in about.iter().filter(|(_, value)| !value.is_empty()) {
@@ -61,8 +67,23 @@ pub fn explain(out: &mut impl Write, explained: &Explained<'_>, all: bool) -> io
     }
     match observed {
         None => Ok(()),
-        Some(observed) => log(out, observed, if all { 0 } else { guest }, most),
+        Some(observed) => {
+            witnesses(out, observed, *ept, most)?;
+            log(out, observed, if all { 0 } else { guest }, most)
+        }
     }
+}
+
+/// Prints all of it as one JSON object.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn explain_json(out: &mut impl Write, explained: &Explained<'_>) -> io::Result<()> {
+    let Explained { cell, about, observed, points, ept } = explained;
+    let sptes = observed.map(|observed| sptes::changes(observed, *ept));
+    let about: BTreeMap<_, _> = about.iter().filter(|(_, value)| !value.is_empty()).cloned().collect();
+    let all = json!({ "cell": cell, "about": about, "points": points, "sptes": sptes, "observed": observed });
+    writeln!(out, "{all}")
 }
 
 fn section(out: &mut impl Write, title: &str, points: Vec<&Point>, most: usize) -> io::Result<()> {
@@ -99,7 +120,7 @@ fn log(out: &mut impl Write, observed: &Observed, first: usize, most: usize) -> 
     writeln!(out, "  end: {}", observed.end)
 }
 
-fn rest(out: &mut impl Write, total: usize, most: usize, what: &str) -> io::Result<()> {
+pub(super) fn rest(out: &mut impl Write, total: usize, most: usize, what: &str) -> io::Result<()> {
     match total.saturating_sub(most) {
         0 => Ok(()),
         left => writeln!(out, "  {left} {what}: --all shows them"),

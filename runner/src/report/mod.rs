@@ -3,10 +3,12 @@
 mod explain;
 mod human;
 mod json;
+mod sptes;
 mod tally;
 mod verdict;
+mod witness;
 
-pub use explain::{Explained, explain};
+pub use explain::{Explained, explain, explain_json};
 pub use human::{Human, counted};
 pub use json::Json;
 pub use tally::{Outcome, Tally};

@@ -46,8 +46,9 @@ fn guard(watched: i32, dir: &CString) -> ! {
     // SAFETY: system calls with numbers, and pointers to values that live through them; none of them allocates or takes
     // a lock.
     unsafe {
-        // What ends the runner from the terminal shall not end the guardian first.
+        // What ends the runner, from the terminal or by its name, shall not end the guardian first.
         libc::setsid();
+        libc::prctl(libc::PR_SET_NAME, c"kmt-guardian".as_ptr());
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
             libc::signal(signal, libc::SIG_IGN);
         }

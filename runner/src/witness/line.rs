@@ -33,15 +33,16 @@ impl<'a> Line<'a> {
         Line::event(line).map_or(Line::Other, Line::Event)
     }
 
-    /// A thread's name may hold anything, so the CPU's number, the time and the event's name are what is looked for: the
-    /// first `[`, digits, `]` after which a time and a name follow.
+    /// A thread's name may hold anything, so what follows it is looked for: ` [CPU]`, at most one word of flags, the time
+    /// and the event's name.
     fn event(line: &'a str) -> Option<Event<'a>> {
         line.match_indices(" [").find_map(|(at, _)| {
             let (cpu, rest) = line[at + 2..].split_once(']')?;
             let is_cpu = !cpu.is_empty() && cpu.bytes().all(|byte| byte.is_ascii_digit());
             let (flags_and_time, event) = rest.split_once(": ").filter(|_| is_cpu)?;
-            let time = flags_and_time.rsplit(' ').next()?;
-            let is_time = !time.is_empty() && time.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+            let mut words = flags_and_time.split_whitespace();
+            let (time, flags) = (words.next_back()?, words.count());
+            let is_time = flags <= 1 && time.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
             let (name, text) = event.split_once(':').filter(|_| is_time)?;
             // With the option record-tgid, `(  123)` follows the thread.
             let thread = line[..at].trim_end();

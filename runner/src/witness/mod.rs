@@ -18,5 +18,6 @@ mod witnessed;
 
 pub use choose::{Choice, choose};
 pub use kind::{Kind, Kinds};
+pub use sptes::is_used;
 pub use watch::{Watch, Witnesses};
 pub use witnessed::Witnessed;

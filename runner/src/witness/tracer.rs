@@ -74,22 +74,34 @@ pub struct Traced {
     pub threads: BTreeSet<i32>,
     sptes: Sptes,
     /// Its events of KVM, as text.
-    pub lines: Vec<String>,
-    /// Lines that are too many to keep.
-    pub dropped: u64,
+    lines: Vec<String>,
+    /// Events that are too many to keep.
+    dropped: u64,
     /// Events that the ring buffer lost, at least.
     pub lost: u64,
 }
 
 impl Traced {
+    /// Its events of KVM, and what is missing of them.
+    pub fn text(&mut self) -> Vec<String> {
+        let mut lines = std::mem::take(&mut self.lines);
+        if self.dropped > 0 {
+            lines.push(format!("and {} events more than a cell keeps", self.dropped));
+        }
+        if self.lost > 0 && !lines.is_empty() {
+            lines.push(format!("{} events were lost: the trace's buffer overflowed", self.lost));
+        }
+        lines
+    }
+
     fn take(&mut self, line: &str, changes: &mut Vec<HostRecord>) {
         match Line::parse(line) {
-            Line::Event(event) if event.name.starts_with("kvm_exit") | matches!(event.name, "kvm_msr" | "kvm_cr") => {
-                if !self.threads.contains(&event.tid) {
-                } else if self.lines.len() < MOST_LINES {
-                    self.lines.push(format!("{} {}", event.name, event.text));
-                } else {
-                    self.dropped += 1;
+            Line::Event(event) if matches!(event.name, "kvm_msr" | "kvm_cr" | "kvm_exit") => {
+                if self.threads.contains(&event.tid) {
+                    match self.lines.len() < MOST_LINES {
+                        true => self.lines.push(format!("{} {}", event.name, event.text)),
+                        false => self.dropped += 1,
+                    }
                 }
             }
             Line::Event(event) => self.sptes.take(&event, &self.threads, changes),

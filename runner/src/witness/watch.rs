@@ -106,12 +106,12 @@ impl Watch<'_> {
 
     /// Ends the watch, when the VM is gone: what a kernel has to say of the end belongs to the cell.
     pub fn end(self) -> Witnessed {
-        let Cell { traced, mut witnessed } = self.cell.into_inner().unwrap_or_else(PoisonError::into_inner);
-        witnessed.trace = traced.lines;
-        let mut counts = vec![
-            (traced.lost, "events were lost: the trace's buffer overflowed"),
-            (traced.dropped, "events more than a cell keeps"),
-        ];
+        let Cell { mut traced, mut witnessed } = self.cell.into_inner().unwrap_or_else(PoisonError::into_inner);
+        witnessed.trace = traced.text();
+        let mut counts = Vec::new();
+        if witnessed.watched.contains(&Kind::Sptes) {
+            counts.push((traced.lost, "trace events were lost, SPTEs perhaps among them"));
+        }
         if let Some(log) = &self.witnesses.log {
             match lock(log).news() {
                 Ok(mut news) => {

@@ -1,8 +1,9 @@
 //! What this process may do on the host, beyond the use of /dev/kvm.
 
+use crate::witness::Kind;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::Path;
 
 /// Bit of CAP_SYS_ADMIN in a capability set (`include/uapi/linux/capability.h`).
 const CAP_SYS_ADMIN: u32 = 21;
@@ -15,8 +16,8 @@ pub struct Rights {
     pub root: bool,
     /// CAP_SYS_ADMIN is in effect.
     pub sys_admin: bool,
-    /// Where tracefs is mounted with KVM's MMU events readable; they show SPTE leaves.
-    pub mmu_events: Option<String>,
+    /// The witnesses of the host's side that cannot watch guests of machine `kvm`, each with the reason.
+    pub blind: BTreeMap<Kind, String>,
     /// /dev/cpu/0/msr can be read: the host's own MTRRs and PAT.
     pub host_msrs: bool,
 }
@@ -25,13 +26,12 @@ impl Rights {
     /// Tries what this process may do. Changes nothing.
     pub fn probe() -> Rights {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let mounts = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
-        let readable = |dir: &str| fs::read_dir(Path::new(dir).join("events/kvmmmu")).is_ok();
+        let blind = |kind: Kind| Some((kind, kind.probe("kvm").err()?));
         Rights {
             // SAFETY: the call takes nothing and cannot fail.
             root: unsafe { libc::geteuid() } == 0,
             sys_admin: effective(&status) >> CAP_SYS_ADMIN & 1 == 1,
-            mmu_events: mounts.into_iter().find(|dir| readable(dir)).map(str::to_owned),
+            blind: Kind::ALL.into_iter().filter_map(blind).collect(),
             host_msrs: File::open("/dev/cpu/0/msr").is_ok(),
         }
     }

@@ -261,9 +261,13 @@ mod tests {
                  when = [{{ machine = \"kvm\" }}]\ntests = [\"family/*\"]\n{extra}"
             )
         };
-        assert!(said(&deviation("")).starts_with("configs/deviations/x.toml:2:6: deviation `a`: it excuses neither"));
+        assert!(
+            said(&deviation("")).starts_with("configs/deviations/x.toml:2:6: deviation `a`: it excuses no `points`")
+        );
         let ends = deviation("ends = [{ end = \"halt\" }]\n");
         assert!(said(&format!("{ends}{ends}")).contains(":9:6: deviation `a` is in configs/deviations/x.toml already"));
+        let every = deviation("kernel-log = [\"* *\"]\n");
+        assert!(said(&every).contains("it fits every line"), "{}", said(&every));
         let odd = deviation("ends = [{ end = \"internal-error\", bytes = \"66f\" }]\n");
         assert!(said(&odd).contains("two hexadecimal digits"));
         let any = deviation("ends = [{ end = \"internal-error\", bytes = \"66\" }]\n");

@@ -5,3 +5,4 @@ mod registers;
 mod support;
 mod timed;
 mod verdicts;
+mod witness;

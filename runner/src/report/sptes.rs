@@ -92,7 +92,7 @@ mod tests {
         ] {
             assert_eq!(entry(spte, level, true), words, "{spte:x}");
         }
-        assert_eq!(entry(0x6000_0003_6920_67, 1, false), "leaf to frame 36920");
+        assert_eq!(entry(0x0060_0000_0369_2067, 1, false), "leaf to frame 3692");
     }
 
     proptest! {

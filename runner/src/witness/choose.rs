@@ -56,3 +56,33 @@ pub fn choose(asked: Option<&Kinds>, machine: &str, jobs: NonZeroUsize) -> Resul
     };
     Ok(Choice { witnesses: Witnesses::start(&kinds)?, missing })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_had_or_refused() {
+        let (one, two) = (NonZeroUsize::MIN, 2.try_into().unwrap());
+        let asked: Kinds = "sptes".parse().unwrap();
+        let error = choose(Some(&asked), "qemu-kvm", one).unwrap_err();
+        assert!(error.starts_with("the witness `sptes` cannot watch: only the machine kvm tells"), "{error}");
+        let none = choose(Some(&Kinds::default()), "qemu-kvm", two).unwrap();
+        assert!(none.witnesses.watch().is_none());
+        assert_eq!(none.missing(Kind::Sptes).as_deref(), Some("--witness does not name sptes"));
+    }
+
+    #[test]
+    fn without_a_word_a_host_gives_what_it_can() {
+        let choice = choose(None, "qemu-tcg", NonZeroUsize::MIN).unwrap();
+        assert_eq!(choice.witnesses.kinds(), &Kinds::default());
+        assert!(Kind::DEFAULT.into_iter().all(|kind| choice.missing(kind).is_some()));
+    }
+
+    #[test]
+    fn those_who_hear_everybody_hear_one_cell_at_a_time() {
+        let choice = choose(None, "kvm", 2.try_into().unwrap()).unwrap();
+        assert!(choice.witnesses.kinds().0.iter().all(|kind| !kind.hears_all()));
+        assert!(choice.missing(Kind::Log).is_some());
+    }
+}

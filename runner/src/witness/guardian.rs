@@ -66,3 +66,60 @@ fn guard(watched: i32, dir: &CString) -> ! {
         libc::_exit(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::path::PathBuf;
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    /// Waits until the guardian has removed the directory.
+    fn wait(dir: &Path) {
+        let late = Instant::now() + Duration::from_secs(30);
+        while dir.exists() {
+            assert!(Instant::now() < late, "{} is still there", dir.display());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn a_directory_goes_when_its_process_is_killed() {
+        const VICTIM: &str = "KVM_MEMTYPE_TEST_VICTIM";
+        // The same test plays the process that is killed.
+        if let Some(dir) = std::env::var_os(VICTIM) {
+            let _guardian = Guardian::of(&PathBuf::from(dir)).unwrap();
+            println!("\nguarded");
+            loop {
+                std::thread::park();
+            }
+        }
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("instance");
+        std::fs::create_dir(&dir).unwrap();
+        let mut victim = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture", "witness::guardian::tests::a_directory_goes_when_its_process_is_killed"])
+            .env(VICTIM, &dir)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(victim.stdout.take().unwrap()).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line == "guarded"));
+        assert!(dir.exists());
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        wait(&dir);
+    }
+
+    #[test]
+    fn a_directory_that_is_busy_or_gone_is_no_trouble() {
+        let root = tempfile::tempdir().unwrap();
+        let (left, gone) = (root.path().join("left"), root.path().join("gone"));
+        std::fs::create_dir(&left).unwrap();
+        let guardians = [&left, &gone].map(|dir| Guardian::of(dir).unwrap());
+        drop(guardians);
+        wait(&left);
+        assert!(Guardian::of(Path::new("a\0b")).is_err());
+    }
+}

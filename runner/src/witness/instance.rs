@@ -120,13 +120,7 @@ impl Instance {
                 Ok(0) => return Ok(()),
                 Ok(count) => {
                     self.rest.extend(&bytes[..count]);
-                    let mut lines = self.rest.split_inclusive(|&byte| byte == b'\n').peekable();
-                    let mut whole = 0;
-                    while let Some(line) = lines.next_if(|line| line.ends_with(b"\n")) {
-                        whole += line.len();
-                        each(String::from_utf8_lossy(line).trim_end_matches('\n'));
-                    }
-                    self.rest.drain(..whole);
+                    take_lines(&mut self.rest, &mut each);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -136,10 +130,99 @@ impl Instance {
     }
 }
 
+/// Takes the whole lines out of `text`.
+fn take_lines(text: &mut Vec<u8>, mut each: impl FnMut(&str)) {
+    let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |feed| feed + 1);
+    let lines = text[..whole].split_inclusive(|&byte| byte == b'\n');
+    lines.for_each(|line| each(String::from_utf8_lossy(&line[..line.len() - 1]).as_ref()));
+    text.drain(..whole);
+}
+
 impl Drop for Instance {
     fn drop(&mut self) {
         self.pipe = None;
         // If it cannot be removed now, the guardian or the next run tries again.
         let _ = fs::remove_dir(&self.dir);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use std::process::Command;
+
+    fn tracefs(instances: &[String]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("instances")).unwrap();
+        instances.iter().for_each(|name| fs::create_dir(dir.path().join("instances").join(name)).unwrap());
+        dir
+    }
+
+    fn names(tracefs: &tempfile::TempDir) -> BTreeSet<String> {
+        let entries = fs::read_dir(tracefs.path().join("instances")).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn only_the_instances_of_the_dead_are_removed() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let dead = format!("{NAME}{}", child.id());
+        child.wait().unwrap();
+        let alive =
+            [format!("{NAME}{}", std::process::id()), format!("{NAME}x"), "kvm-memtype".to_owned(), "1".to_owned()];
+        let tracefs = tracefs(&[&alive[..], &[dead]].concat());
+        assert_eq!(remove_stale(tracefs.path()), 1);
+        assert_eq!(names(&tracefs), alive.into());
+        assert_eq!(remove_stale(Path::new("/nowhere")), 0);
+    }
+
+    #[test]
+    fn what_is_no_tracefs_is_left_as_it_was() {
+        let tracefs = tracefs(&[]);
+        let error = Instance::new(tracefs.path()).unwrap_err();
+        assert!(error.starts_with("cannot open ") && error.contains("trace_pipe: No such file"), "{error}");
+        assert_eq!(names(&tracefs), BTreeSet::new());
+        let error = Instance::new(Path::new("/nowhere")).unwrap_err();
+        assert!(error.starts_with("cannot make /nowhere/instances/kvm-memtype-"), "{error}");
+    }
+
+    /// On a host where it can be done: with root's rights and tracefs mounted.
+    #[test]
+    fn a_real_instance_goes_with_its_value() {
+        let tracefs = match find() {
+            Ok(tracefs) => tracefs,
+            Err(why) => return crate::skip::skip(&why),
+        };
+        let mut instance = Instance::new(&tracefs).unwrap();
+        let dir = instance.dir.clone();
+        assert!(instance.has("sched/sched_switch") && !instance.has("sched/nothing"));
+        assert!(instance.enable("sched/nothing", None).is_err());
+        instance.enable("sched/sched_switch", Some("prev_pid > 0")).unwrap();
+        std::thread::yield_now();
+        instance.drain(|_| {}).unwrap();
+        drop(instance);
+        assert!(!dir.exists());
+    }
+
+    proptest! {
+        #[test]
+        fn lines_are_whole_however_the_text_comes(lines: Vec<Vec<u8>>, cuts: Vec<u8>) {
+            let lossy = |line: &[u8]| String::from_utf8_lossy(line).into_owned();
+            let mut lines = lines;
+            lines.iter_mut().for_each(|line| line.retain(|&byte| byte != b'\n'));
+            let mut text = lines.join(&b'\n');
+            let rest = lines.pop();
+            let (mut found, mut buffer) = (Vec::new(), Vec::new());
+            for cut in cuts {
+                buffer.extend(text.drain(..text.len().min(cut.into())));
+                take_lines(&mut buffer, |line| found.push(line.to_owned()));
+            }
+            buffer.extend(text);
+            take_lines(&mut buffer, |line| found.push(line.to_owned()));
+            prop_assert_eq!(found, lines.iter().map(|line| lossy(line)).collect::<Vec<_>>());
+            prop_assert_eq!(buffer, rest.unwrap_or_default());
+        }
     }
 }

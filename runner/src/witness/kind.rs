@@ -142,3 +142,28 @@ impl fmt::Display for Kinds {
         f.write_str(if words.is_empty() { NONE.to_owned() } else { words.join(", ") }.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_reads_back() {
+        for kinds in [&Kind::ALL[..], &Kind::DEFAULT, &[]] {
+            let kinds = Kinds(kinds.iter().copied().collect());
+            assert_eq!(kinds.to_string().replace(", ", ",").parse(), Ok(kinds));
+        }
+        let said = |list: &str| list.parse::<Kinds>().unwrap_err();
+        assert_eq!(said("log,spte"), "unknown witness `spte`, did you mean `sptes`?");
+        assert!(said("").starts_with("unknown witness ``, expected one of `log`"), "{}", said(""));
+        assert!(said("none,log").contains("unknown witness `none`"));
+    }
+
+    #[test]
+    fn only_kvm_has_witnesses_of_kvm() {
+        for kind in Kind::ALL {
+            assert!(kind.probe("qemu-tcg").is_err());
+            assert!(kind == Kind::Log || kind.probe("qemu-kvm").is_err());
+        }
+    }
+}

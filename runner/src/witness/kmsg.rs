@@ -101,7 +101,6 @@ impl<R: Read> KernelLog<R> {
     /// The device cannot be read.
     pub fn news(&mut self) -> io::Result<News> {
         let (mut news, mut record) = (News::default(), vec![0; LONGEST]);
-        // Whether the line before is the kernel's, for one that continues it.
         let mut overwritten = false;
         loop {
             let message = match self.device.read(&mut record) {
@@ -129,5 +128,92 @@ impl<R: Read> KernelLog<R> {
         }
         news.lost += u64::from(overwritten);
         Ok(news)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    /// Gives a record or an error a read, as the device does.
+    struct Device(VecDeque<Result<Vec<u8>, i32>>);
+
+    impl Read for Device {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match self.0.pop_front() {
+                Some(Ok(record)) => {
+                    buffer[..record.len()].copy_from_slice(&record);
+                    Ok(record.len())
+                }
+                Some(Err(errno)) => Err(io::Error::from_raw_os_error(errno)),
+                None => Err(ErrorKind::WouldBlock.into()),
+            }
+        }
+    }
+
+    fn log(records: &[Result<&str, i32>]) -> KernelLog<Device> {
+        let records = records.iter().map(|record| record.map(|text| text.as_bytes().to_owned()));
+        KernelLog { device: Device(records.collect()), last: None }
+    }
+
+    fn news(lines: &[&str], lost: u64) -> News {
+        News { lines: lines.iter().map(|&line| line.to_owned()).collect(), lost }
+    }
+
+    #[test]
+    fn the_kernels_own_lines_are_read() {
+        let mut log = log(&[
+            Ok("4,605,4255386311,-;kvm-pvm: pid 4667 vcpu1: CR0.PG stays clear\n"),
+            Ok(
+                "6,606,4255386312,-,caller=T1;e1000: a \\x5c and a tab\\x09 \\xzz\n SUBSYSTEM=pci\n DEVICE=+pci:0000:00:03.0\n",
+            ),
+            // Facility 1: somebody wrote to /dev/kmsg.
+            Ok("12,607,4255386313,-;WARNING: from user space\n"),
+            Err(libc::EINTR),
+            Ok("4,608,4255386314,-;Modules linked in: kvm_intel\n"),
+            Ok("4,609,4255386315,c; kvm irqbypass\n"),
+        ]);
+        let lines = [
+            "kvm-pvm: pid 4667 vcpu1: CR0.PG stays clear",
+            "e1000: a \\ and a tab\t \\xzz",
+            "Modules linked in: kvm_intel kvm irqbypass",
+        ];
+        assert_eq!(log.news().unwrap(), news(&lines, 0));
+        assert_eq!(log.news().unwrap(), News::default());
+    }
+
+    #[test]
+    fn what_was_overwritten_is_counted() {
+        let mut lossy = log(&[Ok("6,1,1,-;a\n"), Err(libc::EPIPE), Ok("6,5,1,-;b\n"), Ok("6,6,1,-;c\n")]);
+        assert_eq!(lossy.news().unwrap(), news(&["a", "b", "c"], 3));
+        // Before the first record, nobody knows how many.
+        assert_eq!(log(&[Err(libc::EPIPE), Ok("6,5,1,-;b\n")]).news().unwrap(), news(&["b"], 1));
+        assert_eq!(log(&[Err(libc::EPIPE)]).news().unwrap(), news(&[], 1));
+        assert_eq!(log(&[Err(libc::EIO)]).news().unwrap_err().raw_os_error(), Some(libc::EIO));
+    }
+
+    #[test]
+    fn this_kernels_log_has_an_end() {
+        match KernelLog::open() {
+            Ok(mut log) => drop(log.news().unwrap()),
+            Err(error) => crate::skip::skip(&format!("{KMSG}: {error}")),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_record_is_one_or_none(record in proptest::collection::vec(any::<u8>(), 1..200), text in "\\PC*") {
+            Message::parse(&record);
+            unescape(&text);
+        }
+
+        #[test]
+        fn text_reads_back(text in "[ -~]*") {
+            let escaped = text.replace('\\', "\\x5c");
+            let message = Message::parse(format!("6,7,8,-;{escaped}\n").as_bytes()).unwrap();
+            prop_assert_eq!(message, Message { number: 7, kernel: true, continues: false, text });
+        }
     }
 }

@@ -106,3 +106,105 @@ fn push(changes: &mut Vec<HostRecord>, gfn: u64, level: u8, old: u64, new: u64) 
         changes.push(HostRecord::Spte { gfn, level, old, new });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::line::Line;
+    use super::*;
+    use proptest::prelude::*;
+
+    const OWN: i32 = 137;
+
+    /// The changes that a trace tells, as `GFN LEVEL OLD NEW`.
+    fn changes(lines: &[&str]) -> Vec<String> {
+        let (mut sptes, own, mut changes) = (Sptes::default(), BTreeSet::from([OWN]), Vec::new());
+        for line in lines {
+            let Line::Event(event) = Line::parse(line) else { panic!("{line}") };
+            sptes.take(&event, &own, &mut changes);
+        }
+        changes.iter().map(|change| change.to_string().replace("spte ", "")).collect()
+    }
+
+    #[test]
+    fn a_change_that_two_events_tell_is_one() {
+        // Linux 7.2: a fault, another at a page that is mapped already, and a zap.
+        let told = changes(&[
+            " kvm-memtype-137 [000] .B.1. 53.42: kvm_tdp_mmu_spte_changed: as id 0 gfn 0 level 2 old_spte 8000000000000000 new_spte 8000000008293d07",
+            " kvm-memtype-137 [000] .B.1. 53.42: kvm_tdp_mmu_spte_changed: as id 0 gfn 1 level 1 old_spte 8000000000000000 new_spte 80a000000402df77",
+            " kvm-memtype-137 [000] .B.1. 53.42: kvm_mmu_set_spte: gfn 1 spte 80a000000402df77 (rwxu) level 1 at 8293008",
+            " kvm-memtype-137 [000] .B.1. 53.43: kvm_mmu_set_spte: gfn 1 spte 80a000000402df77 (rwxu) level 1 at 8293008",
+            " kvm-memtype-137 [000] ...1. 53.43: kvm_mmu_zap_all_fast: kvm-mmu-valid-gen 0 used_pages 0",
+            " kvm-memtype-137 [000] ...1. 53.44: kvm_tdp_mmu_spte_changed: as id 0 gfn 1 level 1 old_spte 80a000000402df77 new_spte 8000000000000000",
+            " kvm-memtype-137 [000] ...1. 53.44: kvm_mmu_prepare_zap_page: sp gen 0 gfn 0 l1 8-byte q0 direct rwux nxe ad root 0 sync",
+        ]);
+        let wanted = [
+            "0 2 8000000000000000 8000000008293d07",
+            "1 1 8000000000000000 80a000000402df77",
+            "1 1 80a000000402df77 8000000000000000",
+        ];
+        assert_eq!(told, wanted);
+    }
+
+    #[test]
+    fn a_kernel_threads_zap_counts_and_a_strangers_does_not() {
+        // Linux 6.1 marks unused entries, too, when a table goes.
+        let told = changes(&[
+            " kvm-memtype-137 [000] ...1. 16.86: kvm_tdp_mmu_spte_changed: as id 0 gfn 1 level 1 old_spte 0 new_spte 60000000295bb77",
+            " qemu-kvm-55      [001] ...1. 16.87: kvm_tdp_mmu_spte_changed: as id 0 gfn 1 level 1 old_spte 0 new_spte 600000001111b77",
+            " qemu-kvm-55      [001] ...1. 16.87: kvm_mmu_set_spte: gfn 1 spte 600000001111b77 (rwxu) level 1 at 827d008",
+            " qemu-kvm-55      [001] ...1. 16.87: kvm_tdp_mmu_spte_changed: as id 0 gfn 1 level 1 old_spte 600000001111b77 new_spte 5a0",
+            " kworker/0:1-9    [000] ...1. 16.88: kvm_tdp_mmu_spte_changed: as id 0 gfn 0 level 1 old_spte 0 new_spte 5a0",
+            " kworker/0:1-9    [000] ...1. 16.88: kvm_tdp_mmu_spte_changed: as id 0 gfn 1 level 1 old_spte 60000000295bb77 new_spte 5a0",
+        ]);
+        assert_eq!(told, ["1 1 0 60000000295bb77", "1 1 60000000295bb77 5a0"]);
+    }
+
+    #[test]
+    fn the_shadow_mmu_tells_half_and_the_rest_follows() {
+        let set = " kvm-memtype-137 [000] ...1. 16.86: kvm_mmu_set_spte: gfn 1 spte 60000000295bb77 (rwxu) level 1 at 827d008";
+        let told = changes(&[
+            set,
+            " kvm-memtype-137 [000] ...1. 16.86: kvm_mmu_set_spte: gfn 200 spte 60000000295cb77 (rwxu) level 1 at 827e000",
+            " kvm-memtype-137 [000] ...1. 16.87: kvm_mmu_set_spte: gfn 1 spte 60000000295bb05 (r-xu) level 1 at 827d008",
+            " kvm-memtype-137 [000] ...1. 16.88: kvm_mmu_prepare_zap_page: sp gen 0 gfn 0 l1 8-byte q0 direct wux nxe ad root 0 sync",
+            " kvm-memtype-137 [000] ...1. 16.88: kvm_mmu_prepare_zap_page: sp gen 0 gfn 200 l1 8-byte q0 wux nxe ad root 0 sync",
+            set,
+            // It says so of a change only, so the entry went without a word.
+            set,
+        ]);
+        let wanted = [
+            "1 1 0 60000000295bb77",
+            "200 1 0 60000000295cb77",
+            "1 1 60000000295bb77 60000000295bb05",
+            "1 1 60000000295bb05 0",
+            "1 1 0 60000000295bb77",
+            "1 1 0 60000000295bb77",
+        ];
+        assert_eq!(told, wanted);
+    }
+
+    proptest! {
+        #[test]
+        fn any_events_are_taken(events: Vec<(u8, bool, u64, u8, u64, u64)>) {
+            let (mut sptes, own, mut changes) = (Sptes::default(), BTreeSet::from([OWN]), Vec::new());
+            for (kind, mine, gfn, level, old, new) in events {
+                let (name, text) = match kind % 3 {
+                    0 => (SPTE_CHANGED, format!("as id 0 gfn {gfn:x} level {level} old_spte {old:x} new_spte {new:x}")),
+                    1 => (SET_SPTE, format!("gfn {gfn:x} spte {new:x} (rwxu) level {level} at {old:x}")),
+                    _ => (PREPARE_ZAP_PAGE, format!("sp gen 0 gfn {gfn:x} l{level} 8-byte q0 direct wux")),
+                };
+                sptes.take(&Event { tid: if mine { OWN } else { 1 }, name, text: &text }, &own, &mut changes);
+            }
+            for change in changes {
+                let HostRecord::Spte { old, new, .. } = change else { panic!("{change}") };
+                prop_assert!(old != new && (is_used(old) || is_used(new)));
+            }
+        }
+
+        #[test]
+        fn any_words_are_an_event(text in "[a-z0-9 ]{0,60}", kind in 0..3usize) {
+            let name = [SPTE_CHANGED, SET_SPTE, PREPARE_ZAP_PAGE][kind];
+            Sptes::default().take(&Event { tid: OWN, name, text: &text }, &BTreeSet::from([OWN]), &mut Vec::new());
+        }
+    }
+}

@@ -57,3 +57,54 @@ fn read(file: &File) -> io::Result<Vec<(String, u64)>> {
     }
     Ok(stats)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// A file as KVM's: header, id, descriptors, data.
+    fn file(stats: &[(u32, &str, u64)]) -> File {
+        const NAME: usize = 48;
+        let (id, descriptors) = (HEADER, HEADER + NAME);
+        let data = descriptors + stats.len() * (DESCRIPTOR + NAME);
+        let header = [0, NAME, stats.len(), id, descriptors, data];
+        let mut bytes: Vec<u8> = header.iter().flat_map(|&word| (word as u32).to_le_bytes()).collect();
+        bytes.extend([b'k'; NAME]);
+        for (index, (kind, name, _)) in stats.iter().enumerate() {
+            bytes.extend(kind.to_le_bytes());
+            bytes.extend([0, 0, 1, 0]);
+            bytes.extend((8 * index as u32).to_le_bytes());
+            bytes.extend([0; 4]);
+            bytes.extend(name.bytes().chain(std::iter::repeat(0)).take(NAME));
+        }
+        bytes.extend(stats.iter().flat_map(|(.., value)| value.to_le_bytes()));
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn numbers_are_read_and_histograms_are_not() {
+        let of_a_vm =
+            file(&[(0, "remote_tlb_flush", 3), (KVM_STATS_TYPE_LOG_HIST, "halt_wait_hist", 7), (1, "pages_4k", 15)]);
+        let wanted = [("remote_tlb_flush".to_owned(), 3), ("pages_4k".to_owned(), 15)];
+        assert_eq!(read(&of_a_vm).unwrap(), wanted);
+        let cut = file(&[(0, "exits", 1)]);
+        cut.set_len(cut.metadata().unwrap().len() - 1).unwrap();
+        assert!(read(&cut).is_err());
+        assert!(read(&tempfile::tempfile().unwrap()).is_err());
+    }
+
+    #[test]
+    fn this_kvm_counts() {
+        let Ok(kvm) = crate::host::kvm::open() else { return crate::skip::skip("no /dev/kvm") };
+        if !there(&kvm) {
+            return crate::skip::skip("no KVM_CAP_BINARY_STATS_FD");
+        }
+        let vm = kvm.create_vm().unwrap();
+        let names: Vec<String> =
+            read(&sys::stats_fd(&vm).unwrap()).unwrap().into_iter().map(|(name, _)| name).collect();
+        assert!(names.iter().any(|name| name == "remote_tlb_flush"), "{names:?}");
+    }
+}

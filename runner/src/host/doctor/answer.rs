@@ -4,6 +4,7 @@ use super::report::Qemus;
 use crate::host::Host;
 use crate::host::kvm::Kvm;
 use crate::host::quirks::IGNORE_GUEST_PAT;
+use crate::witness::Kind;
 use serde::Serialize;
 
 /// How far a group of tests can be decided.
@@ -85,14 +86,14 @@ pub(super) fn answers(host: &Host, qemus: &Qemus) -> Vec<Answer> {
         } else {
             Answer::new("MMIO and memslots", Can::Partly, "mmio, without read-only memslots")
         },
-        match (paging(host), &host.rights.mmu_events) {
+        match (paging(host), host.rights.blind.get(&Kind::Sptes)) {
             (Paging::Software | Paging::Shadow, _) => {
                 Answer::new("SPTE leaves", Can::No, "this paging keeps no memory type in its SPTEs")
             }
             (Paging::Npt, _) => Answer::new("SPTE leaves", Can::No, "NPT leaves hold no memory type"),
             (Paging::Unknown, _) => Answer::new("SPTE leaves", Can::No, "whether they hold a memory type is not known"),
-            (Paging::Ept, Some(dir)) => Answer::new("SPTE leaves", Can::Yes, format!("a second witness, by {dir}")),
-            (Paging::Ept, None) => {
+            (Paging::Ept, None) => Answer::new("SPTE leaves", Can::Yes, "a second witness, by trace events"),
+            (Paging::Ept, Some(_)) => {
                 Answer::new("SPTE leaves", Can::No, "tracefs is out of reach, so timing is the only witness")
             }
         },

@@ -4,6 +4,7 @@ use super::report::{Qemus, Section};
 use crate::host::Host;
 use crate::host::kvm::Kvm;
 use crate::host::quirks::QUIRKS;
+use crate::witness::Kind;
 
 /// Module parameters that bear on memory types or on what the witnesses see.
 const PARAMETERS: [&str; 9] = [
@@ -23,7 +24,7 @@ pub(super) fn sections(host: &Host, qemus: &Qemus) -> Vec<Section> {
     let mut sections = vec![kernel(host), module(host), cpu(host)];
     sections.extend(kvm.map(capabilities));
     sections.extend(kvm.map(quirks));
-    sections.extend([machines(host, qemus), rights(host), nesting(host)]);
+    sections.extend([machines(host, qemus), rights(host), witnesses(host), nesting(host)]);
     sections
 }
 
@@ -116,10 +117,18 @@ fn rights(host: &Host) -> Section {
         [
             ("root", yes_no(rights.root)),
             ("CAP_SYS_ADMIN", yes_no(rights.sys_admin)),
-            ("kvmmmu trace events", rights.mmu_events.clone().unwrap_or_else(|| "not readable".to_owned())),
             ("host MSRs", if rights.host_msrs { "/dev/cpu/0/msr" } else { "not readable" }.to_owned()),
         ],
     )
+}
+
+/// What each witness shows, or why it cannot watch and what to do about that.
+fn witnesses(host: &Host) -> Section {
+    let row = |kind: Kind| {
+        let blind = host.rights.blind.get(&kind).map(|why| format!("no: {why}"));
+        (kind.to_string(), blind.unwrap_or_else(|| format!("yes: {}", kind.shows())))
+    };
+    Section { title: "Witnesses", rows: Kind::ALL.map(row).into() }
 }
 
 fn nesting(host: &Host) -> Section {

@@ -8,6 +8,8 @@ use crate::host::cpu::Cpu;
 use crate::host::kvm::{Kvm, KvmTrouble};
 use crate::host::module::Modules;
 use crate::host::rights::Rights;
+use crate::witness::Kind;
+use std::collections::BTreeMap;
 
 /// A host without fault: kvm_intel with EPT on bare metal, run as root.
 fn intel() -> Host {
@@ -41,7 +43,7 @@ fn intel() -> Host {
             maxphyaddr: 46,
             cpuid_mtrr_forced: false,
         }),
-        rights: Rights { root: true, sys_admin: true, mmu_events: Some("/sys/kernel/tracing".into()), host_msrs: true },
+        rights: Rights { root: true, sys_admin: true, blind: BTreeMap::new(), host_msrs: true },
     }
 }
 
@@ -87,7 +89,7 @@ fn each_limit_is_warned_of() {
         (|h| drop(h.modules.parameters.insert("kvm.ignore_msrs".into(), "Y".into())), "ignore_msrs is on"),
         (|h| h.cpu.hypervisor = Some("KVMKVMKVM".into()), "runs in a VM (KVMKVMKVM)"),
         (|h| kvm(h).cpuid_mtrr_forced = true, "shows guests CPUID.MTRR whatever"),
-        (|h| h.rights.mmu_events = None, "mount -t tracefs"),
+        (|h| drop(h.rights.blind.insert(Kind::Sptes, "no tracefs: mount it".into())), "decide. no tracefs: mount it."),
         (|h| h.taint = 1 << 9 | 1 << 12, "tainted (W)"),
     ];
     for (change, said) in cases {
@@ -101,14 +103,14 @@ fn each_limit_is_warned_of() {
 /// NPT leaves hold no memory type (`spte.c:make_spte`), so nobody needs to see them.
 #[test]
 fn npt_leaves_are_no_witness() {
-    let amd = |mmu_events: Option<&str>| {
+    let amd = |blind: Option<&str>| {
         report(|host| {
             host.modules.vendor = Some("kvm_amd".into());
             host.modules.parameters.insert("kvm_amd.npt".into(), "1".into());
-            host.rights.mmu_events = mmu_events.map(str::to_owned);
+            host.rights.blind.extend(blind.map(|why| (Kind::Sptes, why.to_owned())));
         })
     };
-    for report in [amd(Some("/sys/kernel/tracing")), amd(None)] {
+    for report in [amd(Some("no tracefs")), amd(None)] {
         let leaves = report.answers.iter().find(|answer| answer.what == "SPTE leaves").unwrap();
         assert_eq!((leaves.can, leaves.why.as_str()), (Can::No, "NPT leaves hold no memory type"));
         assert_eq!(report.warnings, []);

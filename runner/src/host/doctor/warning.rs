@@ -5,6 +5,7 @@ use super::report::Qemus;
 use crate::host::Host;
 use crate::host::kvm::KvmTrouble;
 use crate::host::quirks::IGNORE_GUEST_PAT;
+use crate::witness::Kind;
 use serde::{Serialize, Serializer};
 use std::fmt;
 
@@ -50,9 +51,9 @@ pub enum Warning {
     /// KVM_GET_ONE_REG does not read MSRs.
     NoOneReg,
     /// SPTE leaves cannot be seen, where they hold memory types: with EPT.
-    NoMmuEvents {
-        /// Whether this process is root.
-        root: bool,
+    NoSptes {
+        /// Why, and what to do about it.
+        why: String,
     },
     /// The kernel died or warned, or saw a machine check.
     Tainted {
@@ -97,9 +98,10 @@ pub(super) fn warnings(host: &Host, qemus: &Qemus) -> Vec<Warning> {
             let checks = [
                 (host.modules.is_on("kvm.ignore_msrs") == Some(true), Warning::IgnoreMsrs),
                 (kvm.cpuid_mtrr_forced, Warning::MtrrForced),
-                (ept && host.rights.mmu_events.is_none(), Warning::NoMmuEvents { root: host.rights.root }),
                 (!kvm.one_reg, Warning::NoOneReg),
             ];
+            let blind = host.rights.blind.get(&Kind::Sptes).filter(|_| ept);
+            found.extend(blind.map(|why| Warning::NoSptes { why: why.clone() }));
             found.extend(checks.into_iter().filter_map(|(holds, warning)| holds.then_some(warning)));
         }
     }
@@ -168,11 +170,10 @@ impl fmt::Display for Warning {
                 "KVM_GET_ONE_REG does not read MSRs: tests of that path in msr-host are skipped. Run a kernel from 6.18 on \
                  to decide them.",
             ),
-            Warning::NoMmuEvents { root } => write!(
+            Warning::NoSptes { why } => write!(
                 f,
                 "the kvmmmu trace events cannot be read: memory-type tests have no SPTE witness and stay inconclusive where \
-                 timing does not decide. {}",
-                if *root { "Mount tracefs: mount -t tracefs nodev /sys/kernel/tracing." } else { "Run as root." }
+                 timing does not decide. {why}."
             ),
             Warning::Tainted { letters } => write!(
                 f,

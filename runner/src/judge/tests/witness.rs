@@ -1,0 +1,83 @@
+//! What the witnesses of the host's side do to a verdict.
+
+use super::support::{deviations, facts, judge_by, policies, run, run_to};
+use crate::judge::{Deviations, Judgement, Verdict};
+use crate::machine::{End, Observed};
+use crate::witness::{Kind, Witnessed};
+use wire::outcome::Outcome;
+use wire::register::Place;
+
+const WARNING: &str = "WARNING: CPU: 0 PID: 97 at arch/x86/kvm/mmu/mmu.c:6090 kvm_zap_gfn_range+0x2c9/0x2d0 [kvm]";
+const VALID: u64 = 0x0007_0406_0007_0406;
+
+fn known(more: &str) -> Deviations {
+    deviations(&format!(
+        "[[deviation]]\nid = \"zap-warns\"\nreason = \"r\"\nsource = \"s\"\nwhen = [{{ machine = \"kvm\" }}]\n\
+         tests = [\"family/test\"]\nkernel-log = [\"WARNING: *mmu/mmu.c:* kvm_zap_gfn_range\"]\n{more}"
+    ))
+}
+
+fn witnessed(lines: &[&str], taint: &[&str]) -> Witnessed {
+    let owned = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect();
+    Witnessed { watched: [Kind::Log].into(), kernel_log: owned(lines), taint: owned(taint), ..Witnessed::default() }
+}
+
+fn judge(witness: Witnessed, deviations: &Deviations) -> Judgement {
+    let observed = run(|out, _| out.write(Place::msr(0x277), VALID, Outcome::ACCEPTED));
+    judge_by(&policies(), deviations, &Observed { witness, ..observed }, &facts())
+}
+
+fn verdict(witness: Witnessed, deviations: &Deviations) -> (Verdict, String) {
+    let judgement = judge(witness, deviations);
+    (judgement.verdict, judgement.reason)
+}
+
+#[test]
+fn a_warning_fails_a_good_cell() {
+    let none = Deviations::none();
+    assert_eq!(verdict(witnessed(&["kvm: a word"], &["O (an out-of-tree module was loaded)"]), &none).0, Verdict::Pass);
+    let warned =
+        verdict(witnessed(&["cut here", WARNING, "BUG: unable to handle page fault"], &["W (a warning)"]), &none);
+    assert_eq!(warned, (Verdict::Fail, format!("the kernel's log: {WARNING} (2 lines in all)")));
+    let tainted = verdict(witnessed(&[], &["W (a warning)"]), &none);
+    assert_eq!(tainted, (Verdict::Fail, "the kernel's log: newly tainted: W (a warning)".to_owned()));
+}
+
+#[test]
+fn a_warning_explains_a_bad_end() {
+    let observed = run_to(End::Timeout { rip: None }, |_, _| {});
+    let observed = Observed { witness: witnessed(&[WARNING], &[]), ..observed };
+    let judgement = judge_by(&policies(), &Deviations::none(), &observed, &facts());
+    let reason = format!("the time was up; the kernel's log: {WARNING}");
+    assert_eq!((judgement.verdict, judgement.reason), (Verdict::Timeout, reason));
+}
+
+#[test]
+fn a_known_warning_is_excused_and_another_is_not() {
+    let judgement = judge(witnessed(&[WARNING], &["W (a warning)"]), &known(""));
+    assert_eq!((judgement.verdict, judgement.reason.as_str()), (Verdict::Xfail, "zap-warns: r"));
+    assert_eq!(judgement.deviations, ["zap-warns"]);
+    let other = "WARNING: CPU: 0 PID: 97 at arch/x86/kvm/x86.c:1 kvm_zap_gfn_range+0x2c9/0x2d0 [kvm]";
+    assert_eq!(
+        verdict(witnessed(&[WARNING, other], &[]), &known("")),
+        (Verdict::Fail, format!("the kernel's log: {other}"))
+    );
+}
+
+#[test]
+fn a_known_warning_must_show_where_somebody_would_see_it() {
+    assert_eq!(verdict(witnessed(&[], &[]), &known("")).0, Verdict::Xpass);
+    assert_eq!(verdict(Witnessed::default(), &known("")).0, Verdict::Pass);
+    // A WARN_ON_ONCE that showed in an earlier cell does not again.
+    assert_eq!(verdict(witnessed(&[], &[]), &known("once-a-boot = true\n")).0, Verdict::Pass);
+    assert_eq!(verdict(witnessed(&[WARNING], &[]), &known("once-a-boot = true\n")).0, Verdict::Xfail);
+}
+
+#[test]
+fn a_witness_that_missed_something_proves_nothing() {
+    let gap = Witnessed { gaps: vec!["7 trace events were lost".to_owned()], ..witnessed(&[], &[]) };
+    let reason = "a witness did not see all: 7 trace events were lost".to_owned();
+    assert_eq!(verdict(gap.clone(), &Deviations::none()), (Verdict::Inconclusive, reason));
+    let warned = Witnessed { kernel_log: vec![WARNING.to_owned()], ..gap };
+    assert_eq!(verdict(warned, &Deviations::none()).0, Verdict::Fail);
+}

@@ -67,7 +67,9 @@ pub fn run<S>(
     timeout: Duration,
     mut on_event: impl FnMut(Event<'_>) -> ControlFlow<S>,
 ) -> io::Result<Cause<S>> {
-    let deadline = Instant::now() + timeout;
+    // None for one that no clock will reach.
+    let deadline = Instant::now().checked_add(timeout);
+    let left = || deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
     let (pipe, write_end) = open.pipe.unzip();
     let files = open.files.iter().map(|file| file.as_raw_fd());
     let inherited: Vec<_> = files.chain(write_end.as_ref().map(|end| end.as_raw_fd())).collect();
@@ -95,7 +97,7 @@ pub fn run<S>(
     let mut fds: Vec<_> = streams.iter().map(|(_, stream)| stream.as_raw_fd()).chain([exit.as_raw_fd()]).collect();
     let mut buffer = vec![0; 64 << 10];
     let killed = 'watch: loop {
-        let ready = poll(&fds, SILENCE.min(deadline.saturating_duration_since(Instant::now())))?;
+        let ready = poll(&fds, SILENCE.min(left()))?;
         if !ready.contains(&true)
             && let ControlFlow::Break(why) = on_event(Event::Silence)
         {
@@ -114,7 +116,7 @@ pub fn run<S>(
         if fds.iter().all(|&fd| fd < 0) {
             break None;
         }
-        if Instant::now() >= deadline {
+        if left().is_zero() {
             break Some(Cause::Timeout);
         }
     };

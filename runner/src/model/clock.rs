@@ -67,6 +67,11 @@ impl Clocks {
         Ok(Clocks(clocks))
     }
 
+    /// The model of that id.
+    pub fn get(&self, id: &str) -> Option<&Clock> {
+        self.0.get(id)
+    }
+
     /// The model of the clock that the fact `clock` names, if there is one.
     pub fn of(&self, facts: &Facts) -> Option<&Clock> {
         match facts.0.get("clock") {
@@ -93,6 +98,12 @@ impl Clock {
     fn costs(&self) -> [(MemType, Cost); 5] {
         let Ticks { uc, wc, wt, wp, wb } = self.ticks;
         [(MemType::Uc, uc), (MemType::Wc, wc), (MemType::Wt, wt), (MemType::Wp, wp), (MemType::Wb, wb)]
+    }
+
+    /// Ticks that a load and a store of each type cost on top; UC- costs what UC does.
+    pub fn ticks(&self) -> impl Iterator<Item = (MemType, u32, u32)> {
+        let costs = self.costs().into_iter().chain([(MemType::UcMinus, self.ticks.uc)]);
+        costs.map(|(memtype, cost)| (memtype, cost.load, cost.store))
     }
 
     /// Two types of which one measurement could be.

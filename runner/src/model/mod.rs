@@ -5,7 +5,7 @@
 
 mod access;
 mod cache;
-mod clock;
+pub mod clock;
 mod cr0;
 mod event;
 mod mce;

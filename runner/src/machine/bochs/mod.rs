@@ -15,5 +15,5 @@ pub use config::Config;
 pub use disk::{Disk, Mtrrs, Segment};
 pub use machine::BochsMachine;
 pub use process::{Ended, Heard};
-pub use program::{Bochs, VARIABLE};
+pub use program::{Bochs, CACHE, VARIABLE, built, cache};
 pub use pvh::{Pvh, PvhError};

@@ -13,6 +13,22 @@ const NAME: &str = "bochs";
 /// What a build of `ci/bochs` prints with its version: the name of the clock model follows.
 const MARK: &str = "kvm-memtype clock: ";
 
+/// Environment variable that names the directory of what the lab builds and fetches.
+pub const CACHE: &str = "KVM_MEMTYPE_CACHE";
+
+/// The cache: what `KVM_MEMTYPE_CACHE` says, or `kvm-memtype` in the user's cache; nothing without a home.
+pub fn cache() -> Option<PathBuf> {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set(CACHE)
+        .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("kvm-memtype")))
+        .or_else(|| set("HOME").map(|dir| dir.join(".cache/kvm-memtype")))
+}
+
+/// Where the lab leaves a link to the Bochs that it built last.
+pub fn built(cache: &Path) -> PathBuf {
+    cache.join("bochs/current")
+}
+
 /// A Bochs program and what it said of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bochs {
@@ -30,7 +46,7 @@ pub struct Bochs {
 }
 
 impl Bochs {
-    /// Finds Bochs: what `KVM_MEMTYPE_BOCHS` says, else the first on PATH.
+    /// Finds Bochs: what `KVM_MEMTYPE_BOCHS` says, else the lab's, else the first on PATH.
     ///
     /// # Errors
     /// It is not there, or does not say what Bochs says.
@@ -43,9 +59,10 @@ impl Bochs {
             };
         }
         let path = env::var_os("PATH").unwrap_or_default();
-        let found = env::split_paths(&path).map(|dir| dir.join(NAME)).find(|path| is_program(path));
+        let on_path = env::split_paths(&path).map(|dir| dir.join(NAME));
+        let found = cache().map(|cache| built(&cache)).into_iter().chain(on_path).find(|path| is_program(path));
         let advice = "build it with the lab, install the package bochs, or name the program in";
-        Bochs::at(&found.ok_or_else(|| wrong(format!("{NAME} is not on PATH; {advice} {VARIABLE}")))?)
+        Bochs::at(&found.ok_or_else(|| wrong(format!("there is no {NAME}; {advice} {VARIABLE}")))?)
     }
 
     /// The Bochs at `path`.

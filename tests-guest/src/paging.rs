@@ -94,7 +94,7 @@ pub fn flush() {
 
 /// A new table of small pages that maps what the large page `leaf` maps, in the same way.
 fn split(leaf: u64) -> u64 {
-    let pat_entry = (leaf >> 3 & 3) as u8 | (leaf >> 12 & 1) as u8 * 4;
+    let pat_entry = ((leaf >> 3 & 3) | (leaf >> 12 & 1) << 2) as u8;
     let base = leaf & ADDRESS & !(Page::Large.size() - 1);
     let new = spare(Page::Small);
     for n in 0..512 {

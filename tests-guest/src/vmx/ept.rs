@@ -31,7 +31,7 @@ impl Ept {
         set(root, 0, pointers | ALL);
         set(pointers, 0, directory | ALL);
         for n in 0..512 {
-            set(directory, n, n * Page::Large.size() | LARGE | ALL | WB.bits());
+            set(directory, n, (n * Page::Large.size()) | LARGE | ALL | WB.bits());
         }
         Ept { root, directory }
     }

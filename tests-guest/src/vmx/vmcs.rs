@@ -2,10 +2,9 @@
 
 use core::arch::asm;
 
-/// A field, by its encoding.
+/// A field, by its encoding; the names are the SDM's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-#[expect(missing_docs, reason = "the names are the SDM's")]
 pub enum Field {
     EptPointer = 0x201a,
     VmcsLinkPointer = 0x2800,

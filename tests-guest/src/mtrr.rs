@@ -7,6 +7,11 @@ use crate::{cache, cr0, guard, msr, paging};
 use wire::layout::{CR0_CD, CR0_NW, MTRR_DEF_TYPE};
 use wire::register::{Place, Register};
 
+/// IA32_MTRR_DEF_TYPE.E: MTRRs are enabled.
+pub const ENABLE: u64 = 1 << 11;
+/// IA32_MTRR_DEF_TYPE.FE: fixed-range MTRRs are enabled.
+pub const FIXED_ENABLE: u64 = 1 << 10;
+
 /// Reports all that decides memory types on the vCPU that boots, as found: MTRRs, PAT, CR0.
 pub fn report(out: &mut Out) {
     for index in guard::registers() {

@@ -6,6 +6,9 @@ use crate::user;
 use core::arch::asm;
 use wire::record::Timed;
 
+/// Accesses of each kind that are enough for the difference of two types to be far more than what the fences cost.
+pub const COUNT: u32 = 64;
+
 /// Ticks of the time-stamp counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticks {

@@ -88,10 +88,13 @@ impl Clock {
     /// They fit none. Two they cannot fit, see [`Clocks::load`].
     pub fn classify(&self, timed: &Timed) -> Result<MemType, Why> {
         let near = |measured: u64, cost: u32| {
-            let wanted = u64::from(timed.count) * u64::from(self.overhead + cost);
+            let wanted = u64::from(timed.count) * (u64::from(self.overhead) + u64::from(cost));
             measured.abs_diff(wanted) <= u64::from(timed.count) * u64::from(self.slack)
         };
-        let fits = |&(_, cost): &(MemType, Cost)| near(timed.loads, cost.load) && near(timed.stores, cost.store);
+        // Nothing was timed by no access.
+        let fits = |&(_, cost): &(MemType, Cost)| {
+            timed.count != 0 && near(timed.loads, cost.load) && near(timed.stores, cost.store)
+        };
         self.costs().into_iter().find(fits).map(|(memtype, _)| memtype).ok_or(Why::NoClass)
     }
 
@@ -157,6 +160,7 @@ mod tests {
         for (loads, stores) in [(0, 0x2000), (0xcf, 0x1249), (0x1900, 0x1900), (u64::MAX, u64::MAX), (0xcf, 0x5c9)] {
             assert_eq!(clock.classify(&timed(64, loads, stores)), Err(Why::NoClass), "{loads:#x} {stores:#x}");
         }
+        assert_eq!(clock.classify(&timed(0, 0, 0)), Err(Why::NoClass));
     }
 
     #[test]

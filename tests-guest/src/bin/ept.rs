@@ -4,24 +4,22 @@
 #![no_std]
 #![no_main]
 
+use guest::mtrr::{self, ENABLE};
 use guest::paging::{self, Page};
 use guest::report::Out;
 use guest::sweep::msr_once;
+use guest::timed::COUNT;
 use guest::values::PAT_TYPES;
 use guest::vmx::Hypervisor;
-use guest::{cache, cpu, mtrr};
+use guest::{cache, cpu};
 use wire::layout::PAT;
 use wire::memtype::{EptType, MemType};
 use wire::needs::Needs;
 
 guest::family!();
 
-/// Accesses of each kind that are timed, as in family `types`.
-const COUNT: u32 = 64;
-/// IA32_MTRR_DEF_TYPE.E.
-const ENABLED: u64 = 1 << 11;
 /// MTRRs under which all memory is WB, and disabled ones, under which it is UC: neither matters under EPT.
-const DEF_TYPES: [u64; 2] = [ENABLED | MemType::Wb as u64, 0];
+const DEF_TYPES: [u64; 2] = [ENABLE | MemType::Wb as u64, 0];
 /// Of the PAT.
 const EACH_ENTRY: [Option<u8>; 8] = [Some(0), Some(1), Some(2), Some(3), Some(4), Some(5), Some(6), Some(7)];
 

@@ -4,23 +4,19 @@
 #![no_std]
 #![no_main]
 
+use guest::mtrr::{self, ENABLE, FIXED_ENABLE};
 use guest::paging::{self, Page};
 use guest::report::Out;
 use guest::sweep::msr_once;
+use guest::timed::{self, COUNT};
 use guest::values::VALID;
-use guest::{cpu, mtrr, timed};
+use guest::{cache, cpu};
 use wire::layout::{FIXED_MTRRS, MTRR_PHYSBASE0, PAT};
 use wire::memtype::MemType;
 use wire::needs::Needs;
 
 guest::family!();
 
-/// Accesses of each kind that are timed: enough for the difference of two types to be far more than what LFENCE costs.
-const COUNT: u32 = 64;
-/// IA32_MTRR_DEF_TYPE.E.
-const ENABLED: u64 = 1 << 11;
-/// IA32_MTRR_DEF_TYPE.FE.
-const FIXED_ENABLED: u64 = 1 << 10;
 /// One page in a fixed range of each size, that no firmware uses: register, byte in it, GPA.
 const FIXED: [(u32, u64, u64); 3] = [(0x250, 7, 0x7_0000), (0x258, 4, 0x9_0000), (0x26a, 0, 0xd_0000)];
 /// The PAT after a reset: entry 0 is WB.
@@ -42,7 +38,7 @@ guest::test!(
         start(out);
         let targets = spare();
         for memtype in MemType::OF_MTRR {
-            walk(out, ENABLED | MemType::Wb as u64, &targets, |out| {
+            walk(out, ENABLE | MemType::Wb as u64, &targets, |out| {
                 for (n, target) in targets.iter().enumerate() {
                     variable(out, n as u32, target.gpa, target.page.size(), memtype);
                 }
@@ -60,7 +56,7 @@ guest::test!(
         start(out);
         let targets = spare();
         for memtype in MemType::OF_MTRR {
-            walk(out, ENABLED | memtype as u64, &targets, |_| {});
+            walk(out, ENABLE | memtype as u64, &targets, |_| {});
         }
     }
 );
@@ -74,7 +70,7 @@ guest::test!(
         start(out);
         let targets = FIXED.map(|(_, _, gpa)| Target { gpa, page: Page::Small });
         for memtype in MemType::OF_MTRR {
-            walk(out, ENABLED | FIXED_ENABLED | MemType::Wb as u64, &targets, |out| fixed(out, memtype));
+            walk(out, ENABLE | FIXED_ENABLE | MemType::Wb as u64, &targets, |out| fixed(out, memtype));
         }
     }
 );
@@ -139,7 +135,7 @@ fn through_each_entry(out: &mut Out, targets: &[Target]) {
 fn time(out: &mut Out, gpa: u64, page: Page, entry: u8) {
     paging::map(gpa, page, entry);
     // The page had another type before: nothing of it may stay in a cache.
-    guest::cache::write_back();
+    cache::write_back();
     timed::at(out, 3, gpa, entry, COUNT);
 }
 
@@ -190,7 +186,7 @@ fn overlaps(out: &mut Out) {
 fn time_overlap(out: &mut Out, base: u64, types: &[MemType]) {
     const SIZES: [u64; 3] = [0x20_0000, 0x1_0000, 0x1000];
     let other = MemType::OF_MTRR.into_iter().find(|memtype| !types.contains(memtype));
-    mtrr::change(out, ENABLED | other.unwrap_or(MemType::Uc) as u64, |out| {
+    mtrr::change(out, ENABLE | other.unwrap_or(MemType::Uc) as u64, |out| {
         msr_once(out, PAT, PAT_RESET);
         for n in 0..SIZES.len() as u32 {
             match types.get(n as usize) {

@@ -145,6 +145,8 @@ impl Drop for Hypervisor {
     fn drop(&mut self) {
         // SAFETY: in VMX root operation; the VMCS is not used after this.
         unsafe { asm!("vmclear [{}]", "vmxoff", in(reg) &raw const self.vmcs, options(nostack)) };
+        // SAFETY: VMX is off.
+        unsafe { asm!("mov cr4, {}", in(reg) cpu::cr4() & !CR4_VMXE, options(nostack, preserves_flags)) };
         // A VM exit leaves limits of its own in GDTR, IDTR and TR.
         Area::current().load();
     }

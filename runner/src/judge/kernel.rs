@@ -26,10 +26,10 @@ const LETTERS: [char; 5] = ['B', 'D', 'L', 'M', 'W'];
 pub fn is_finding(line: &str) -> bool {
     // That is a process of user space that died.
     let of_a_process = line.starts_with("traps: ");
-    let says = |sign: &&str| {
-        line.match_indices(*sign).any(|(at, _)| !line[..at].ends_with(|before: char| before.is_alphanumeric()))
+    let says = |sign: &str| {
+        line.match_indices(sign).any(|(at, _)| !line[..at].ends_with(|before: char| before.is_alphanumeric()))
     };
-    !of_a_process && SIGNS.iter().any(|sign| says(&sign))
+    !of_a_process && SIGNS.iter().any(|sign| says(sign))
 }
 
 /// What the kernel has to say against a cell.

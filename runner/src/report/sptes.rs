@@ -27,6 +27,8 @@ pub struct Change {
     pub old: String,
     /// What it is now.
     pub new: String,
+    /// It is the entry of a table that came or went, and maps nothing itself.
+    pub table: bool,
     /// A page was mapped, and is no more.
     pub zapped: bool,
 }
@@ -40,6 +42,7 @@ pub fn changes(observed: &Observed, ept: bool) -> Vec<Change> {
             level,
             old: entry(old, level, ept),
             new: entry(new, level, ept),
+            table: [old, new].iter().all(|&spte| !is_used(spte) || is_table(spte, level, ept)),
             zapped: is_leaf(old, level, ept) && !is_used(new),
         }),
         _ => None,
@@ -47,9 +50,16 @@ pub fn changes(observed: &Observed, ept: bool) -> Vec<Change> {
     observed.log.iter().enumerate().filter_map(change).collect()
 }
 
+fn is_mmio(spte: u64, ept: bool) -> bool {
+    ept && spte & 7 == EPT_MMIO
+}
+
+fn is_table(spte: u64, level: u8, ept: bool) -> bool {
+    is_used(spte) && !is_mmio(spte, ept) && level > 1 && spte & LARGE == 0
+}
+
 fn is_leaf(spte: u64, level: u8, ept: bool) -> bool {
-    let mmio = ept && spte & 7 == EPT_MMIO;
-    is_used(spte) && !mmio && (level == 1 || spte & LARGE != 0)
+    is_used(spte) && !is_mmio(spte, ept) && !is_table(spte, level, ept)
 }
 
 /// An entry in words: `WB+IPAT rwx to frame 3692`.
@@ -57,9 +67,9 @@ fn entry(spte: u64, level: u8, ept: bool) -> String {
     let frame = (spte & FRAME) >> 12;
     if !is_used(spte) {
         "nothing".to_owned()
-    } else if ept && spte & 7 == EPT_MMIO {
+    } else if is_mmio(spte, ept) {
         "MMIO".to_owned()
-    } else if !is_leaf(spte, level, ept) {
+    } else if is_table(spte, level, ept) {
         format!("table at frame {frame:x}")
     } else if ept {
         let memtype = EptType::of_leaf(spte).map_or("a reserved type".to_owned(), |memtype| memtype.to_string());

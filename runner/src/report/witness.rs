@@ -1,7 +1,7 @@
 //! What the witnesses of the host's side have to say of a cell, for people.
 
 use super::human::counted;
-use super::sptes::changes;
+use super::sptes::{Change, changes};
 use crate::judge::is_finding;
 use crate::machine::Observed;
 use std::io::{self, Write};
@@ -20,8 +20,10 @@ pub(super) fn witnesses(out: &mut impl Write, observed: &Observed, ept: bool, mo
     let log: Vec<String> = witness.kernel_log.iter().map(mark).collect();
     list(out, "The kernel's log", &log, most)?;
     let changes = changes(observed, ept);
+    let shown = |change: &&Change| most == usize::MAX || !change.table;
     let lines: Vec<String> = changes
         .iter()
+        .filter(shown)
         .map(|change| {
             let zapped = if change.zapped { ", zapped" } else { "" };
             let (line, gfn, level) = (change.line + 1, &change.gfn, change.level);
@@ -29,6 +31,10 @@ pub(super) fn witnesses(out: &mut impl Write, observed: &Observed, ept: bool, mo
         })
         .collect();
     list(out, "SPTEs", &lines, most)?;
+    let tables = changes.len() - lines.len();
+    if tables > 0 {
+        writeln!(out, "  {} of tables: --all shows them", counted(tables as u64, "change"))?;
+    }
     let width = witness.stats.keys().map(String::len).max().unwrap_or(0);
     let stats: Vec<String> = witness.stats.iter().map(|(name, value)| format!("{name:<width$}  {value}")).collect();
     list(out, "KVM's statistics at the end", &stats, usize::MAX)?;

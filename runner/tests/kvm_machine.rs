@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{elf, job, kvm};
+use common::{elf, job, kvm, skip};
+use kvm_memtype::host::device::{Devices, Named};
 use kvm_memtype::host::kvm::Kvm;
 use kvm_memtype::host::quirks::{QUIRKS, Quirks};
 use kvm_memtype::machine::{End, Job, Limits, Line, Machine, Observed};
@@ -171,12 +172,11 @@ fn a_step_is_done_recorded_and_answered() {
 fn quirks_are_disabled_or_named_as_lacking() {
     let Some(machine) = kvm() else { return };
     let elf = elf(b"\xf4");
-    for bit in 0..QUIRKS.len() {
+    for (bit, (name, _)) in QUIRKS.into_iter().enumerate() {
         let vm = VmConfig { disable_quirks: Quirks(1 << bit), ..VmConfig::default() };
         match machine.lacks(Needs::NONE, &vm) {
             Some(reason) => {
                 let offered = Kvm::probe().unwrap().quirks;
-                let name = QUIRKS[bit].0;
                 let said = format!("this KVM has no quirk {name} (KVM_CAP_DISABLE_QUIRKS2 is {offered:#x})");
                 assert_eq!((reason, offered >> bit & 1), (said, 0));
             }
@@ -208,6 +208,58 @@ fn a_doorbell_without_a_step_ends_the_vm() {
     assert_eq!(ring(0x10_0040, words), said("that is no step"));
 }
 
+/// A guest that rings the doorbell with a step and halts: what the VMM recorded last.
+fn ring(machine: &impl Machine, step: Step) -> Line {
+    let block = 0x10_0040u32;
+    let mut code = [&b"\xb8"[..], &block.to_le_bytes(), b"\xe7\xe0\xf4"].concat();
+    code.resize(64, 0x90);
+    code.extend(step.words().iter().flat_map(|word| word.to_le_bytes()));
+    code.extend([0; 16]);
+    let (vm, elf) = (VmConfig::default(), elf(&code));
+    machine.run(&job(&elf, &vm)).expect("the host runs the guest").log.pop().expect("a log")
+}
+
+#[test]
+fn without_devices_their_steps_are_not_done_and_cells_that_want_them_are_skipped() {
+    let Some(machine) = kvm() else { return };
+    let gpa = 0xd000_0000;
+    for step in [Step::PlugDma, Step::UnplugDma, Step::SetMmioSlot { slot: 1, gpa }] {
+        let record = HostRecord::Step { step, status: Status::Invalid, value: 0 };
+        assert_eq!(ring(&machine, step), Line::Host(record));
+    }
+    let vm = VmConfig { non_coherent_dma: true, ..VmConfig::default() };
+    let plain = VmConfig::default();
+    for (needs, vm, option) in
+        [(Needs::NONE, &vm, "--dma"), (Needs::DMA, &plain, "--dma"), (Needs::HOST_MMIO, &plain, "--host-mmio")]
+    {
+        let reason = machine.lacks(needs, vm).expect("there are no devices");
+        assert!(reason.contains(option), "{reason}");
+    }
+    assert_eq!(machine.lacks(Needs::NONE, &plain), None);
+    let elf = elf(b"\xf4");
+    let error = machine.run(&job(&elf, &vm)).expect_err("there is no provider");
+    assert_eq!(error.to_string(), "no provider of non-coherent DMA");
+}
+
+#[test]
+fn dma_is_plugged_where_there_is_a_provider() {
+    let Some(machine) = kvm() else { return };
+    let named = Named { dma: Some("stub".parse().unwrap()), ..Named::default() };
+    let devices = match Devices::open(&named) {
+        Ok(devices) => devices,
+        Err(error) => return skip(&error.to_string()),
+    };
+    let machine = machine.with_devices(devices).expect("KVM takes any file");
+    let done = |step, status| Line::Host(HostRecord::Step { step, status, value: 0 });
+    assert_eq!(ring(&machine, Step::PlugDma), done(Step::PlugDma, Status::Done));
+    let unplugged = done(Step::UnplugDma, Status::Errno(libc::ENOENT.unsigned_abs()));
+    assert_eq!(ring(&machine, Step::UnplugDma), unplugged);
+    let vm = VmConfig { non_coherent_dma: true, ..VmConfig::default() };
+    assert_eq!(machine.lacks(Needs::DMA, &vm), None);
+    let elf = elf(b"\xf4");
+    assert_eq!(machine.run(&job(&elf, &vm)).expect("the host runs the guest").end, End::Halt);
+}
+
 #[test]
 fn a_slot_outside_the_window_is_refused() {
     let Some(machine) = kvm() else { return };
@@ -215,14 +267,7 @@ fn a_slot_outside_the_window_is_refused() {
         [(0, 0xd000_0000, 1), (1, 0, 1), (1, 0xd000_0000, 0), (1, 0xd020_0000, 1), (1, u64::MAX << 12, 2)]
     {
         let step = Step::SetSlot { api: SlotApi::V1, slot, flags: 0, gpa, pages };
-        let block = 0x10_0040u32;
-        let mut code = [&b"\xb8"[..], &block.to_le_bytes(), b"\xe7\xe0\xf4"].concat();
-        code.resize(64, 0x90);
-        code.extend(step.words().iter().flat_map(|word| word.to_le_bytes()));
-        code.extend([0; 16]);
-        let (vm, elf) = (VmConfig::default(), elf(&code));
-        let observed = machine.run(&job(&elf, &vm)).expect("the host runs the guest");
         let record = HostRecord::Step { step, status: Status::Invalid, value: 0 };
-        assert_eq!(observed.log.last(), Some(&Line::Host(record)));
+        assert_eq!(ring(&machine, step), Line::Host(record));
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: verbs and options, from which help, man pages and completions are made.
 
+use crate::host::device::Named;
 use crate::machine::choose::Wanted;
 use crate::witness::Kinds;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -132,6 +133,9 @@ pub struct Run {
     /// Go on with this run (a directory, its name, or `latest`): only cells without a result are run.
     #[arg(long, value_name = "RUN", conflicts_with_all = ["filters", "suite"])]
     pub resume: Option<String>,
+    /// The host's devices that VMs may be given.
+    #[command(flatten)]
+    pub devices: Named,
 }
 
 /// Arguments of `list`.

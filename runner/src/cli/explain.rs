@@ -41,7 +41,10 @@ pub fn explain(cli: &Cli, args: &Explain) -> Done {
         ("run", run.dir.display().to_string()),
         (
             "again",
-            format!("kvm-memtype run --machine {} --suite {} {}", run.header.machine, run.header.suite, args.cell),
+            format!(
+                "kvm-memtype run --machine {} --suite {}{} {}",
+                run.header.machine, run.header.suite, run.header.devices, args.cell
+            ),
         ),
     ];
     let facts = cells.facts(&args.cell);

@@ -4,9 +4,10 @@ use super::args::{Cli, Format, Run};
 use super::knowledge::Knowledge;
 use super::out::stdout;
 use super::{Done, Failure};
-use crate::execute::Execution;
+use crate::execute::{Execution, chain};
 use crate::guests;
 use crate::host;
+use crate::host::device::{Devices, Named};
 use crate::host::facts::Facts;
 use crate::judge::{Judge, Verdict};
 use crate::machine::choose::{Chosen, Wanted, choose};
@@ -55,7 +56,7 @@ struct Started {
 
 fn start(cli: &Cli, args: &Run, knowledge: &Knowledge) -> Result<Started, Failure> {
     let (suite, plan) = knowledge.plan(&args.cells.suite, &args.cells.filters)?;
-    let chosen = choose(args.machine)?;
+    let chosen = choose(args.machine, devices(&args.devices)?)?;
     let witness = witnesses(args, args.witness.as_ref(), chosen.machine.name())?;
     let host = host::probe();
     let now = SystemTime::now();
@@ -72,6 +73,7 @@ fn start(cli: &Cli, args: &Run, knowledge: &Knowledge) -> Result<Started, Failur
         facts: facts(&host, chosen.machine.as_ref()),
         host: description(&host, chosen.machine.as_ref()),
         witnesses: witness.witnesses.kinds().0.clone(),
+        devices: args.devices.clone(),
         cells: plan.cells.iter().map(PlannedCell::from).collect(),
     };
     let writer = Writer::create(&cli.results, &header)?;
@@ -96,7 +98,12 @@ fn resume(cli: &Cli, args: &Run, knowledge: &Knowledge, run: &str) -> Result<Sta
     if args.witness.as_ref().is_some_and(|asked| *asked != kinds) {
         return refuse(&format!("it was begun with witnesses {kinds}"));
     }
-    let chosen = choose(wanted)?;
+    if args.devices != Named::default() && args.devices != header.devices {
+        let begun = header.devices.to_string();
+        let begun = if begun.is_empty() { " none of its options for devices" } else { &begun };
+        return refuse(&format!("it was begun with{begun}"));
+    }
+    let chosen = choose(wanted, devices(&header.devices)?)?;
     let witness = witnesses(args, Some(&kinds), chosen.machine.name())?;
     let host = host::probe();
     if facts(&host, chosen.machine.as_ref()) != header.facts
@@ -117,6 +124,11 @@ fn facts(host: &host::Host, machine: &dyn Machine) -> Facts {
     let mut facts = host.facts(machine.name());
     facts.0.extend(machine.facts().0);
     facts
+}
+
+/// The devices that were named, opened.
+fn devices(named: &Named) -> Result<Devices, Failure> {
+    Devices::open(named).map_err(|error| Failure::Usage(chain(&error)))
 }
 
 /// Host and machine in words.

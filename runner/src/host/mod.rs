@@ -1,12 +1,17 @@
 //! The host: what was probed of it, and what that means.
 
 pub mod cpu;
+pub mod device;
+pub mod dma;
 pub mod doctor;
 pub mod facts;
 pub mod kvm;
+pub mod mmio;
 pub mod module;
+pub mod pci;
 pub mod probe;
 pub mod quirks;
 pub mod rights;
+mod sysfs;
 
 pub use probe::{Host, probe, vm_facts};

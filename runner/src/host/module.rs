@@ -1,9 +1,9 @@
 //! KVM's modules: which vendor module is there, and the parameters of both.
 
 use super::cpu::Cpu;
+use super::sysfs::{names, text};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 /// KVM's modules as sysfs shows them.
@@ -54,25 +54,17 @@ fn runs_on(module: &str, cpu: &Cpu) -> bool {
     }
 }
 
-/// Names in a directory, sorted; none if it cannot be read.
-fn names(dir: &Path) -> Vec<String> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    names
-}
-
 fn parameters(dir: &Path, module: &str) -> Vec<(String, String)> {
     let dir = dir.join(module).join("parameters");
     // Some parameters can only be written; those are left out.
-    let value =
-        |name: String| Some((format!("{module}.{name}"), fs::read_to_string(dir.join(&name)).ok()?.trim().to_owned()));
+    let value = |name: String| Some((format!("{module}.{name}"), text(&dir.join(&name))?));
     names(&dir).into_iter().filter_map(value).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn cpu(vmx: bool, svm: bool) -> Cpu {
         let (vendor, model) = (String::new(), String::new());

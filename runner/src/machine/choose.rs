@@ -1,11 +1,12 @@
 //! Which machine to use: the one asked for, or KVM, or, said aloud, QEMU TCG where there is no KVM that runs a guest.
 
 use super::bochs::BochsMachine;
-use super::kvm::KvmMachine;
+use super::kvm::{Failed, KvmMachine};
 use super::qemu::{Accel, Qemu};
 use super::{End, Job, Limits, Machine, MachineError};
 use crate::guests;
 use crate::host::cpu::Cpu;
+use crate::host::device::Devices;
 use crate::plan::vm::VmConfig;
 use std::fmt;
 use wire::layout::EXIT_DONE;
@@ -38,20 +39,26 @@ impl fmt::Debug for Chosen {
     }
 }
 
-/// Makes the machine that is wanted, and boots a first guest on it.
+/// Makes the machine that is wanted, and boots a first guest on it. Only the embedded VMM gives VMs devices of the host,
+/// so with any of them there is no falling back.
 ///
 /// # Errors
 /// The machine that was asked for cannot be had or cannot run a guest; or none was asked for and QEMU cannot be had
 /// either.
-pub fn choose(wanted: Option<Wanted>) -> Result<Chosen, MachineError> {
+pub fn choose(wanted: Option<Wanted>, devices: Devices) -> Result<Chosen, MachineError> {
     let chosen = |machine| Ok(Chosen { machine, fallback: None });
+    let alone = !devices.is_empty();
     match wanted {
-        Some(Wanted::Kvm) => chosen(kvm()?),
+        Some(Wanted::QemuKvm | Wanted::QemuTcg | Wanted::Bochs) if alone => {
+            Err(MachineError { what: "--dma and --host-mmio are for machine kvm".to_owned(), source: None })
+        }
+        Some(Wanted::Kvm) => chosen(kvm(devices)?),
         Some(Wanted::QemuKvm) => chosen(qemu(Accel::Kvm)?),
         Some(Wanted::QemuTcg) => chosen(qemu(Accel::Tcg)?),
         Some(Wanted::Bochs) => chosen(bochs()?),
-        None => match kvm() {
+        None => match kvm(devices) {
             Ok(machine) => chosen(machine),
+            Err(no_kvm) if alone => Err(no_kvm),
             Err(no_kvm) => {
                 let machine = qemu(Accel::Tcg).map_err(|error| MachineError {
                     what: format!("no machine to run guests on: {no_kvm} And there is no QEMU to fall back to"),
@@ -63,12 +70,13 @@ pub fn choose(wanted: Option<Wanted>) -> Result<Chosen, MachineError> {
     }
 }
 
-fn kvm() -> Result<Box<dyn Machine>, MachineError> {
+fn kvm(devices: Devices) -> Result<Box<dyn Machine>, MachineError> {
     let cpu = Cpu::probe();
     let machine = KvmMachine::open().map_err(|trouble| {
         let advice = trouble.advice(cpu.vmx || cpu.svm);
         MachineError { what: format!("{trouble}. {advice}"), source: None }
     })?;
+    let machine = machine.with_devices(devices).failed("a device that was named cannot be used")?;
     preflight(&machine)?;
     Ok(Box::new(machine))
 }

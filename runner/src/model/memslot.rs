@@ -3,7 +3,7 @@
 use super::point::{Effect, Rule, Why};
 use super::policy::{FlagRule, MemslotFlagRow};
 use crate::host::facts::Facts;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use wire::step::{SlotApi, Status};
 
 /// Where KVM checks a memslot's place and size.
@@ -11,8 +11,10 @@ pub const SOURCE: &str = "virt/kvm/kvm_main.c:kvm_set_memory_region";
 /// KVM_MEM_READONLY.
 const READONLY: u32 = 1 << 1;
 const PAGE: u64 = 4096;
+/// ENOENT.
+pub const ENOENT: u32 = 2;
 /// EEXIST.
-const EEXIST: u32 = 17;
+pub const EEXIST: u32 = 17;
 /// EINVAL.
 pub const EINVAL: u32 = 22;
 
@@ -49,6 +51,8 @@ pub struct Slots {
     present: BTreeMap<u8, Slot>,
     /// Bytes that are not zero, or were not, by slot and offset.
     memory: BTreeMap<(u8, u64), u8>,
+    /// Slots whose memory is a device's: what a load gives is its own affair.
+    devices: BTreeSet<u8>,
 }
 
 /// A byte of guest-physical memory.
@@ -85,15 +89,22 @@ impl Slots {
         }
     }
 
+    /// A slot was made or moved whose memory is a device's.
+    pub fn set_device(&mut self, slot: u8, it: Slot) {
+        self.devices.insert(slot);
+        self.set(slot, it);
+    }
+
     /// A slot was deleted.
     pub fn delete(&mut self, slot: u8) {
         self.present.remove(&slot);
     }
 
-    /// `width` bytes of a slot's memory as a little-endian number.
-    pub fn load(&self, slot: u8, offset: u64, width: u8) -> u64 {
+    /// `width` bytes of a slot's memory as a little-endian number; of a device's nothing is known.
+    pub fn load(&self, slot: u8, offset: u64, width: u8) -> Option<u64> {
         let byte = |n: u8| self.memory.get(&(slot, offset + u64::from(n))).copied().unwrap_or(0);
-        (0..width).fold(0, |value, n| value | u64::from(byte(n)) << (8 * n))
+        let value = (0..width).fold(0, |value, n| value | u64::from(byte(n)) << (8 * n));
+        (!self.devices.contains(&slot)).then_some(value)
     }
 
     /// Sets `width` bytes of a slot's memory.

@@ -49,7 +49,8 @@ pub fn access(access: &Access, slots: &mut Slots, exits: &mut VecDeque<Exit>) ->
         seen_exits[n] = take(exits, fragment);
         match slots.at(fragment.gpa) {
             Some(backing) if !(access.write && backing.readonly) => {
-                wanted |= slots.load(backing.slot, backing.offset, fragment.width) << fragment.shift;
+                let known = slots.load(backing.slot, backing.offset, fragment.width);
+                wanted |= known.unwrap_or(part) << fragment.shift;
                 if access.fault.is_none() {
                     slots.store(backing.slot, backing.offset, fragment.width, part);
                 }

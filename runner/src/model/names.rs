@@ -79,6 +79,7 @@ impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match i32::try_from(self.0).unwrap_or(0) {
             libc::EINVAL => f.write_str("EINVAL"),
+            libc::ENOENT => f.write_str("ENOENT"),
             libc::EEXIST => f.write_str("EEXIST"),
             libc::EBADF => f.write_str("EBADF"),
             libc::ENOTTY => f.write_str("ENOTTY"),

@@ -31,7 +31,9 @@ impl<'p> Replay<'p> {
     /// Starts with a VM of which nothing is known but the facts and, where there is a model of it, the machine's clock.
     pub fn new(policy: &'p Policy, facts: &'p Facts, clock: Option<&'p Clock>) -> Self {
         let maxphyaddr = facts.int("maxphyaddr").and_then(|bits| bits.try_into().ok());
-        Replay { policy, facts, clock, state: State::new(maxphyaddr) }
+        let mut state = State::new(maxphyaddr);
+        state.plugged = facts.is("non-coherent-dma");
+        Replay { policy, facts, clock, state }
     }
 
     /// Takes the next event and adds the points that it decides.

@@ -53,6 +53,8 @@ pub struct State {
     cpus: BTreeMap<u8, Cpu>,
     /// CPUID as the guest reported it, by leaf and subleaf.
     pub cpuid: BTreeMap<(u32, u32), [u32; 4]>,
+    /// KVM has the file that makes DMA non-coherent.
+    pub plugged: bool,
     /// Memslots that steps made.
     pub slots: Slots,
     /// The vCPU that rings the doorbell next, and its privilege level.

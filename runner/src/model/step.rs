@@ -1,7 +1,7 @@
 //! Host steps: what KVM's ioctls reply.
 
 use super::mce::{self, Mce};
-use super::memslot::{self, EINVAL, Slot};
+use super::memslot::{self, EEXIST, EINVAL, ENOENT, Slot};
 use super::point::{Effect, Prediction, Rule, Why};
 use super::policy::FlagRule;
 use super::register::{Fate, View};
@@ -101,12 +101,18 @@ impl<'p> Replay<'p> {
             Step::Poke { .. } => by("memslot's memory", Rule::Always, "mmap of the VMM", DONE),
             Step::Peek { slot, offset } => {
                 let value = self.state.slots.load(slot, offset.into(), 8);
-                by("memslot's memory", Rule::Kept, "mmap of the VMM", reply(Status::Done, value))
+                let expected = value.map_or(Effect::AnyReply, |value| reply(Status::Done, value));
+                by("memslot's memory", Rule::Kept, "mmap of the VMM", expected)
             }
             Step::StartCpu { .. } => by("vCPU", Rule::Always, "x86.c:kvm_arch_vcpu_ioctl_set_sregs", DONE),
             Step::Mark => by("mark", Rule::Always, "the VMM", DONE),
-            Step::PlugDma | Step::UnplugDma => {
-                by("non-coherent DMA", Rule::Always, "virt/kvm/vfio.c:kvm_vfio_set_file", DONE)
+            Step::PlugDma => {
+                let expected = if self.state.plugged { reply(Status::Errno(EEXIST), 0) } else { DONE };
+                by("non-coherent DMA", Rule::Always, "virt/kvm/vfio.c:kvm_vfio_file_add", expected)
+            }
+            Step::UnplugDma => {
+                let expected = if self.state.plugged { DONE } else { reply(Status::Errno(ENOENT), 0) };
+                by("non-coherent DMA", Rule::Always, "virt/kvm/vfio.c:kvm_vfio_file_del", expected)
             }
             Step::SetMmioSlot { slot, gpa } => {
                 let (expected, rule) = self.state.slots.reply(slot, Slot::new(gpa, 1, 0));
@@ -160,8 +166,10 @@ impl<'p> Replay<'p> {
                 (cpu.cr0, cpu.cr4) = (Some(START_CR0), Some(super::state::START_CR4));
                 (cpu.long_mode, cpu.after_init) = (true, false);
             }
-            Step::SetMmioSlot { slot, gpa } => self.state.slots.set(slot, Slot::new(gpa, 1, 0)),
-            Step::Mark | Step::PlugDma | Step::UnplugDma => {}
+            Step::SetMmioSlot { slot, gpa } => self.state.slots.set_device(slot, Slot::new(gpa, 1, 0)),
+            Step::PlugDma => self.state.plugged = true,
+            Step::UnplugDma => self.state.plugged = false,
+            Step::Mark => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! The lines of an observations file, as types.
 
 use super::ResultsError;
+use crate::host::device::Named;
 use crate::host::facts::Facts;
 use crate::machine::Observed;
 use crate::plan::Cell;
@@ -39,6 +40,9 @@ pub struct Header {
     pub host: BTreeMap<String, String>,
     /// The witnesses that watched on the host's side.
     pub witnesses: BTreeSet<Kind>,
+    /// The host's devices that VMs could be given.
+    #[serde(default)]
+    pub devices: Named,
     /// What was to be run, in this order.
     pub cells: Vec<PlannedCell>,
 }

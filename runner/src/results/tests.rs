@@ -1,6 +1,7 @@
 //! Tests of results: any run reads back, and one that was killed at any byte goes on.
 
 use super::*;
+use crate::host::device::Named;
 use crate::host::facts::{Fact, Facts};
 use crate::host::quirks::Quirks;
 use crate::machine::{End, Line, Observed};
@@ -36,6 +37,7 @@ fn header(cells: &[&str]) -> Header {
         facts: Facts(facts.map(|(name, fact)| (name.to_owned(), fact)).into()),
         host: BTreeMap::from([("kernel".to_owned(), "Linux 6.18 \u{e9}\n".to_owned())]),
         witnesses: BTreeSet::from([Kind::Log, Kind::Sptes]),
+        devices: Named { dma: Some("stub".parse().unwrap()), ..Named::default() },
         cells: cells.iter().map(|&id| PlannedCell { id: id.to_owned(), vm: vm.clone(), points: 3 }).collect(),
     }
 }

@@ -140,6 +140,25 @@ guest::test!(
     }
 );
 
+guest::test!(
+    "host-bar",
+    "Loads from a PCI BAR of the host in a memslot, which is moved and deleted.",
+    SLOTS.and(Needs::HOST_MMIO),
+    points = 9,
+    |out| {
+        // Only loads: they do the least to whatever the device is.
+        ring(Step::SetMmioSlot { slot: SLOT, gpa: WINDOW });
+        read(out, 0, WINDOW, 4);
+        read(out, 3, WINDOW, 4);
+        ring(Step::SetMmioSlot { slot: SLOT, gpa: WINDOW + 0x3000 });
+        read(out, 0, WINDOW, 4);
+        read(out, 0, WINDOW + 0x3000, 4);
+        ring(Step::Peek { slot: SLOT, offset: 0 });
+        ring(Step::DeleteSlot { api: SlotApi::V1, slot: SLOT });
+        read(out, 0, WINDOW + 0x3000, 4);
+    }
+);
+
 // Each flag that KVM takes makes a point more than is counted here: the slot is deleted.
 guest::test!("flags-v1", "Tries each memslot flag with KVM_SET_USER_MEMORY_REGION.", SLOTS, points = 33, |_| {
     flags(SlotApi::V1);

@@ -102,6 +102,8 @@ impl Machine for BochsMachine {
             return Some("it needs host steps, which only the machine kvm does".to_owned());
         } else if !missing.is_empty() {
             return Some(format!("it needs {}, which only the machine kvm has", missing.join(", ")));
+        } else if let Some(what) = vm.embedded_only() {
+            return Some(format!("the VM configuration has {what}, which only the machine kvm can make"));
         }
         let bits = vm.maxphyaddr.filter(|&bits| bits != self.maxphyaddr)?;
         Some(format!("MAXPHYADDR is {} in every CPU that Bochs has, and not {bits}", self.maxphyaddr))

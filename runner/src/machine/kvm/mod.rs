@@ -5,6 +5,7 @@ mod deadline;
 mod slots;
 pub(crate) mod steps;
 pub mod sys;
+mod vfio;
 mod vm;
 
 pub use boot::RAM;
@@ -12,12 +13,15 @@ pub(crate) use vm::TSS_PAGES;
 
 use super::{Job, Machine, MachineError, Observed};
 use crate::host;
+use crate::host::device::{DeviceError, Devices};
+use crate::host::dma::Provider;
 use crate::host::kvm::KvmTrouble;
 use crate::host::quirks::Quirks;
 use crate::plan::vm::VmConfig;
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::Kvm;
 use std::collections::HashSet;
+use vfio::Vfio;
 use wire::needs::Needs;
 
 /// CPUID leaf with the feature bits of old: EDX bit 12 is MTRR, EBX bits 31:24 the initial APIC id.
@@ -59,6 +63,8 @@ pub struct KvmMachine {
     listed_msrs: HashSet<u32>,
     /// What this KVM can do.
     can: host::kvm::Kvm,
+    /// What of the host's devices VMs may be given.
+    devices: Devices,
     /// A planted fault.
     lie: Option<Lie>,
 }
@@ -76,7 +82,35 @@ impl KvmMachine {
         let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
         let cpuid = cpuid.map_err(|e| failed("KVM_GET_SUPPORTED_CPUID", e.to_string()))?;
         let listed = kvm.get_msr_index_list().map_err(|e| failed("KVM_GET_MSR_INDEX_LIST", e.to_string()))?;
-        Ok(KvmMachine { cpuid, listed_msrs: listed.as_slice().iter().copied().collect(), can, lie: None, kvm })
+        let listed_msrs = listed.as_slice().iter().copied().collect();
+        Ok(KvmMachine { cpuid, listed_msrs, can, devices: Devices::default(), lie: None, kvm })
+    }
+
+    /// Lets VMs be given these devices of the host.
+    ///
+    /// # Errors
+    /// KVM does not take the provider of non-coherent DMA, which is tried on a VM that is gone afterwards.
+    pub fn with_devices(self, devices: Devices) -> Result<Self, DeviceError> {
+        if let Some(provider) = &devices.dma {
+            let refused = |error: kvm_ioctls::Error| {
+                let advice = match error.errno() {
+                    libc::ENODEV => "; this KVM has no VFIO device (CONFIG_KVM_VFIO)",
+                    libc::EINVAL => "; to VFIO it is no file of its own",
+                    _ => "",
+                };
+                let what = format!("KVM does not take {} (KVM_DEV_VFIO_FILE_ADD){advice}", provider.spec());
+                DeviceError::io(what, error.into())
+            };
+            let cannot = |error: kvm_ioctls::Error| DeviceError::io("cannot make a VM (KVM_CREATE_VM)", error.into());
+            let vm = self.kvm.create_vm().map_err(cannot)?;
+            Vfio::default().add(&vm, provider.file()).map_err(refused)?;
+        }
+        Ok(KvmMachine { devices, ..self })
+    }
+
+    /// The provider of non-coherent DMA.
+    fn dma(&self) -> Option<&Provider> {
+        self.devices.dma.as_ref()
     }
 
     /// Plants a fault: guests of this machine see a KVM that lies. For tests of the suite itself; no command line
@@ -124,7 +158,9 @@ impl Machine for KvmMachine {
     }
 
     fn description(&self) -> String {
-        "the embedded VMM".to_owned()
+        let dma = self.dma().map(|provider| format!("; non-coherent DMA by {}", provider.spec()));
+        let mmio = self.devices.mmio.as_ref().map(|mmio| format!("; host MMIO at {}", mmio.description()));
+        format!("the embedded VMM{}{}", dma.unwrap_or_default(), mmio.unwrap_or_default())
     }
 
     fn lacks(&self, needs: Needs, vm: &VmConfig) -> Option<String> {
@@ -141,10 +177,13 @@ impl Machine for KvmMachine {
         } else if !unknown_quirks.is_empty() {
             let names = unknown_quirks.join(", ");
             Some(format!("this KVM has no quirk {names} (KVM_CAP_DISABLE_QUIRKS2 is {quirks:#x})"))
-        } else if vm.non_coherent_dma || needs.has(Needs::DMA) {
-            Some("it needs non-coherent DMA, and no provider of it was named".to_owned())
-        } else if needs.has(Needs::HOST_MMIO) {
-            Some("it needs a BAR of a PCI device of the host, and none was named".to_owned())
+        } else if (vm.non_coherent_dma || needs.has(Needs::DMA)) && self.devices.dma.is_none() {
+            Some("it needs non-coherent DMA: name a provider to --dma (doctor says what this host has)".to_owned())
+        } else if needs.has(Needs::HOST_MMIO) && self.devices.mmio.is_none() {
+            Some(
+                "it needs a page of host MMIO: name a PCI device to --host-mmio (doctor says what this host has)"
+                    .to_owned(),
+            )
         } else if missing(Needs::ONE_REG, one_reg) {
             Some("this KVM has no KVM_GET_ONE_REG for MSRs (Linux 6.18 brought it)".to_owned())
         } else if missing(Needs::MCE, mce_banks > 0) {

@@ -1,9 +1,11 @@
 //! Memslots of the test window: made, changed and deleted by host steps, and read and written through the HVA.
 
 use super::sys;
+use crate::host::mmio::HostMmio;
 use kvm_bindings::{kvm_userspace_memory_region, kvm_userspace_memory_region2};
 use kvm_ioctls::VmFd;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::Ordering;
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{Bytes, MmapRegion, VolatileMemory};
@@ -20,24 +22,35 @@ impl Slots {
     /// Makes or changes a slot. Its memory is made with it, zeroed, and kept until the VM ends.
     pub fn set(&mut self, vm: &VmFd, api: SlotApi, slot: u8, flags: u32, gpa: u64, pages: u32) -> Status {
         let size = u64::from(pages) * PAGE;
-        let inside = gpa >= WINDOW && size > 0 && size <= WINDOW_SIZE && gpa - WINDOW <= WINDOW_SIZE - size;
-        if slot == 0 || !inside {
+        if slot == 0 || !is_inside(gpa, size) || self.0.get(&slot).is_some_and(|memory| memory.size() as u64 != size) {
             return Status::Invalid;
         }
-        let memory = match self.0.remove(&slot) {
-            Some(memory) if memory.size() as u64 == size => memory,
-            Some(memory) => {
-                self.0.insert(slot, memory);
-                return Status::Invalid;
-            }
-            None => match anonymous(size as usize) {
-                Ok(memory) => memory,
+        let memory = match self.0.entry(slot) {
+            Entry::Occupied(kept) => kept.into_mut(),
+            Entry::Vacant(place) => match anonymous(size as usize) {
+                Ok(memory) => place.insert(memory),
                 Err(_) => return Status::Errno(libc::ENOMEM.unsigned_abs()),
             },
         };
-        let status = tell(vm, api, slot, flags, gpa, size, memory.as_ptr() as u64);
-        self.0.insert(slot, memory);
-        status
+        tell(vm, api, slot, flags, gpa, size, memory.as_ptr() as u64)
+    }
+
+    /// Makes or moves a slot of one page, which is one of a BAR of the host.
+    pub fn set_mmio(&mut self, vm: &VmFd, mmio: &HostMmio, slot: u8, gpa: u64) -> Status {
+        // The memory of a number is of one kind: the host's BAR is the only file.
+        let other = self.0.get(&slot).is_some_and(|memory| memory.file_offset().is_none());
+        if slot == 0 || other || !is_inside(gpa, PAGE) {
+            return Status::Invalid;
+        }
+        if let Entry::Vacant(place) = self.0.entry(slot) {
+            match mmio.map() {
+                Ok(page) => {
+                    place.insert(page);
+                }
+                Err(error) => return Status::Errno(error.raw_os_error().unwrap_or(libc::ENOMEM).unsigned_abs()),
+            }
+        }
+        self.set(vm, SlotApi::V1, slot, 0, gpa, 1)
     }
 
     /// Deletes a slot; its memory stays.
@@ -60,6 +73,11 @@ impl Slots {
         let value = self.0.get(&slot).map(|memory| memory.as_volatile_slice().load(offset as usize, Ordering::SeqCst));
         if let Some(Ok(value)) = value { (Status::Done, value) } else { (Status::Invalid, 0) }
     }
+}
+
+/// Whether a slot lies in the test window.
+fn is_inside(gpa: u64, size: u64) -> bool {
+    gpa >= WINDOW && size > 0 && size <= WINDOW_SIZE && gpa - WINDOW <= WINDOW_SIZE - size
 }
 
 fn anonymous(size: usize) -> Result<MmapRegion, vm_memory::mmap::MmapRegionError> {

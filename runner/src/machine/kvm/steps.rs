@@ -128,7 +128,18 @@ impl Vm<'_> {
                 INVALID
             }
             Step::Mark => (Status::Done, 0),
-            Step::PlugDma | Step::UnplugDma | Step::SetMmioSlot { .. } => INVALID,
+            Step::PlugDma => self
+                .machine
+                .dma()
+                .map_or(INVALID, |provider| reply(self.vfio().add(&self.fd, provider.file()).map(|()| 0))),
+            Step::UnplugDma => self
+                .machine
+                .dma()
+                .map_or(INVALID, |provider| reply(self.vfio().delete(&self.fd, provider.file()).map(|()| 0))),
+            Step::SetMmioSlot { slot, gpa } => {
+                let mmio = self.machine.devices.mmio.as_ref();
+                mmio.map_or(INVALID, |mmio| (self.slots().set_mmio(&self.fd, mmio, slot, gpa), 0))
+            }
             Step::StartCpu { cpu, entry, stack, argument } => {
                 self.on(caller, cpu, |vcpu| reply(boot::enter(vcpu, entry, stack, argument).map(|()| 0)))
             }

@@ -3,6 +3,7 @@
 use super::deadline::Deadline;
 use super::slots::Slots;
 use super::steps::{Then, read_state};
+use super::vfio::Vfio;
 use super::{Failed, KvmMachine, Lie, boot, sys};
 use crate::host::quirks::Quirks;
 use crate::machine::log::{Full, Log};
@@ -31,6 +32,7 @@ pub const TSS_PAGES: usize = 0xfffb_d000;
 pub struct Vm<'a> {
     pub cpus: Vec<Cpu>,
     pub fd: VmFd,
+    vfio: Mutex<Vfio>,
     pub machine: &'a KvmMachine,
     pub job: &'a Job<'a>,
     pub ram: GuestMemoryMmap,
@@ -101,6 +103,11 @@ impl<'a> Vm<'a> {
             let quirks = kvm_enable_cap { cap: KVM_CAP_DISABLE_QUIRKS2, args, ..Default::default() };
             fd.enable_cap(&quirks).failed("cannot disable quirks (KVM_CAP_DISABLE_QUIRKS2)")?;
         }
+        let mut vfio = Vfio::default();
+        if job.vm.non_coherent_dma {
+            let provider = machine.dma().ok_or("none was named").failed("no provider of non-coherent DMA")?;
+            vfio.add(&fd, provider.file()).failed("cannot make DMA non-coherent (KVM_DEV_VFIO_FILE_ADD)")?;
+        }
         if let Some(lie) = machine.lie {
             plant(&fd, lie).failed("cannot plant a lie (KVM_X86_SET_MSR_FILTER)")?;
         }
@@ -131,6 +138,7 @@ impl<'a> Vm<'a> {
         Ok(Vm {
             cpus,
             fd,
+            vfio: Mutex::new(vfio),
             machine,
             job,
             ram,
@@ -145,6 +153,11 @@ impl<'a> Vm<'a> {
     /// The slots of the test window.
     pub fn slots(&self) -> MutexGuard<'_, Slots> {
         lock(&self.slots)
+    }
+
+    /// KVM's VFIO device.
+    pub fn vfio(&self) -> MutexGuard<'_, Vfio> {
+        lock(&self.vfio)
     }
 
     /// Puts a record of the VMM into the log.

@@ -3,7 +3,7 @@
 use crate::machine::kvm::sys;
 use kvm_bindings::{
     CpuId, KVM_CAP_DISABLE_QUIRKS2, KVM_CAP_GUEST_MEMFD, KVM_CAP_MCE, KVM_CAP_READONLY_MEM, KVM_CAP_USER_MEMORY2,
-    KVM_CAP_X86_APIC_BUS_CYCLES_NS, KVM_MAX_CPUID_ENTRIES,
+    KVM_CAP_X86_APIC_BUS_CYCLES_NS, KVM_MAX_CPUID_ENTRIES, kvm_create_device, kvm_device_type_KVM_DEV_TYPE_VFIO,
 };
 use kvm_ioctls::{Error, Kvm as Fd, VcpuFd};
 use serde::Serialize;
@@ -34,6 +34,8 @@ pub struct Kvm {
     pub readonly_memslots: bool,
     /// KVM_GET_ONE_REG reads IA32_PAT of a vCPU.
     pub one_reg: bool,
+    /// KVM_CREATE_DEVICE makes KVM_DEV_TYPE_VFIO, which makes DMA non-coherent.
+    pub vfio_device: bool,
     /// KVM_CAP_MCE: the most MC banks.
     pub mce_banks: u32,
     /// KVM_X86_GET_MCE_CAP_SUPPORTED: bits that KVM_X86_SETUP_MCE takes in IA32_MCG_CAP.
@@ -73,7 +75,8 @@ impl KvmTrouble {
             KvmTrouble::NoDevice if hardware => "Load the module: modprobe kvm_intel, or kvm_amd.".to_owned(),
             KvmTrouble::NoDevice => {
                 "The CPU shows neither VMX nor SVM: switch virtualization on in the firmware or, in a VM, \
-                 nesting in the hypervisor."
+                 nesting in the hypervisor. Or run stock kernels in the lab, which needs neither: \
+                 cargo run --release -p lab -- run."
                     .to_owned()
             }
             KvmTrouble::NoPermission { group: Some(group) } => {
@@ -128,6 +131,10 @@ impl Kvm {
             guest_memfd: number(KVM_CAP_GUEST_MEMFD) != 0,
             readonly_memslots: number(KVM_CAP_READONLY_MEM) != 0,
             one_reg: reads_one_reg(&vcpu),
+            // KVM_CREATE_DEVICE_TEST would do, but kvm-ioctls takes the file descriptor that it does not give for one.
+            vfio_device: vm
+                .create_device(&mut kvm_create_device { type_: kvm_device_type_KVM_DEV_TYPE_VFIO, fd: 0, flags: 0 })
+                .is_ok(),
             mce_banks: number(KVM_CAP_MCE),
             // A KVM without machine checks does not know the ioctl.
             mce_caps: sys::mce_cap_supported(fd).unwrap_or(0),

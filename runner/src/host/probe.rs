@@ -1,15 +1,18 @@
 //! All that is probed of a host, and the facts that follow from it.
 
 use super::cpu::Cpu;
+use super::dma::Offer;
 use super::facts::{Fact, Facts};
 use super::kvm::{Kvm, KvmTrouble};
 use super::module::Modules;
+use super::pci::Device;
 use super::rights::Rights;
 use crate::machine::qemu::TCG_MAXPHYADDR;
 use crate::plan::vm::VmConfig;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 /// A host, probed once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -29,6 +32,10 @@ pub struct Host {
     pub kvm: Result<Kvm, KvmTrouble>,
     /// What this process may do.
     pub rights: Rights,
+    /// What there is that makes DMA non-coherent.
+    pub dma: Offer,
+    /// The PCI devices.
+    pub pci: Vec<Device>,
 }
 
 /// Probes this host. Takes a few milliseconds, and changes nothing.
@@ -45,6 +52,8 @@ pub fn probe() -> Host {
         modules,
         kvm: Kvm::probe(),
         rights: Rights::probe(),
+        dma: Offer::probe(Path::new("/")),
+        pci: Device::all(Path::new("/")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a host can tell about memory types, what limits it, and what to do about that.
 
 mod answer;
+mod devices;
 mod render;
 mod report;
 mod sections;

@@ -1,5 +1,6 @@
 //! What was probed, in sections of lines for people.
 
+use super::devices;
 use super::report::{Qemus, Section};
 use crate::host::Host;
 use crate::host::kvm::Kvm;
@@ -25,14 +26,15 @@ pub(super) fn sections(host: &Host, qemus: &Qemus) -> Vec<Section> {
     sections.extend(kvm.map(capabilities));
     sections.extend(kvm.map(quirks));
     sections.extend([machines(host, qemus), rights(host), witnesses(host), nesting(host)]);
+    sections.extend([devices::dma(host), devices::host_mmio(host)]);
     sections
 }
 
-fn section<const N: usize>(title: &'static str, rows: [(&str, String); N]) -> Section {
+pub(super) fn section<const N: usize>(title: &'static str, rows: [(&str, String); N]) -> Section {
     Section { title, rows: rows.map(|(name, value)| (name.to_owned(), value)).into() }
 }
 
-fn yes_no(yes: bool) -> String {
+pub(super) fn yes_no(yes: bool) -> String {
     if yes { "yes" } else { "no" }.to_owned()
 }
 

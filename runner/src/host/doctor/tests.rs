@@ -5,8 +5,10 @@ use super::report::{Qemus, Report, examine};
 use super::warning::Warning;
 use crate::host::Host;
 use crate::host::cpu::Cpu;
+use crate::host::dma::Offer;
 use crate::host::kvm::{Kvm, KvmTrouble};
 use crate::host::module::Modules;
+use crate::host::pci::{Bar, Device};
 use crate::host::rights::Rights;
 use crate::witness::Kind;
 use std::collections::BTreeMap;
@@ -38,12 +40,15 @@ fn intel() -> Host {
             guest_memfd: true,
             readonly_memslots: true,
             one_reg: true,
+            vfio_device: true,
             mce_banks: 32,
             mce_caps: 0x0f00_0100,
             maxphyaddr: 46,
             cpuid_mtrr_forced: false,
         }),
         rights: Rights { root: true, sys_admin: true, blind: BTreeMap::new(), host_msrs: true },
+        dma: Offer::default(),
+        pci: Vec::new(),
     }
 }
 
@@ -98,6 +103,61 @@ fn each_limit_is_warned_of() {
         assert_eq!(warnings.iter().filter(|text| text.contains(said)).count(), 1, "{said}: {warnings:?}");
         assert_eq!(warnings.len(), 1, "{said}: {warnings:?}");
     }
+}
+
+/// Who has no VMX, or a KVM in software, can still run stock kernels.
+#[test]
+fn the_lab_is_offered_where_kvm_cannot_tell() {
+    type Change = fn(&mut Host);
+    let no_vmx: Change = |h| (h.kvm, h.cpu.vmx) = (Err(KvmTrouble::NoDevice), false);
+    let software: Change = |h| h.modules.vendor = Some("kvm_pvm".into());
+    for change in [no_vmx, software] {
+        assert!(report(change).warnings[0].to_string().contains("cargo run --release -p lab -- run"));
+    }
+    assert!(!report(|h| h.kvm = Err(KvmTrouble::NoDevice)).to_string().contains("-p lab"));
+}
+
+#[test]
+fn devices_are_listed_with_what_they_need() {
+    let device = |address: &str, driver: Option<&str>, memory_enabled| Device {
+        address: address.parse().unwrap(),
+        driver: driver.map(str::to_owned),
+        group: Some(12),
+        bars: [Some(Bar { len: 0x2000, memory: true, assigned: true }), None, None, None, None, None],
+        memory_enabled,
+    };
+    let rows = |report: &Report, title: &str| {
+        report.sections.iter().find(|section| section.title == title).unwrap().rows.clone()
+    };
+    let row = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    let full = report(|host| {
+        host.pci = vec![device("0000:00:02.0", Some("vfio-pci"), true), device("0000:00:03.0", None, false)];
+        host.dma = Offer {
+            groups: vec![12],
+            devices: vec!["vfio0".into()],
+            noiommu: Some(true),
+            noiommu_groups: vec!["noiommu-0".into()],
+            mdev_types: vec!["mtty-1".into()],
+            mdev_devices: vec!["83b8f4f2-509f-382f-3c1e-e6bfe0fa1001".into()],
+            stub: true,
+        };
+    });
+    let expected = [
+        row("KVM's VFIO device", "yes"),
+        row("vfio-group", "/dev/vfio/12: 0000:00:02.0 (vfio-pci), 0000:00:03.0 (no driver)"),
+        row("vfio-device", "/dev/vfio/devices/vfio0"),
+        row("noiommu", "/dev/vfio/noiommu-0"),
+        row("mdev", "mtty-1, 83b8f4f2-509f-382f-3c1e-e6bfe0fa1001"),
+        row("stub", "loaded"),
+    ];
+    assert_eq!(rows(&full, "Non-coherent DMA (run --dma)"), expected);
+    let expected = [
+        row("0000:00:02.0", "BAR 0, 0x2000 bytes; vfio-pci is bound to it"),
+        row("0000:00:03.0", "BAR 0, 0x2000 bytes; no driver; off in its command register"),
+    ];
+    assert_eq!(rows(&full, "Host MMIO (run --host-mmio)"), expected);
+    let bare = rows(&report(|_| ()), "Non-coherent DMA (run --dma)");
+    assert!(bare[1..].iter().all(|(_, text)| text.starts_with("none: ")), "{bare:?}");
 }
 
 /// NPT leaves hold no memory type (`spte.c:make_spte`), so nobody needs to see them.

@@ -131,7 +131,8 @@ impl fmt::Display for Warning {
                 f,
                 "{module} runs guests with software paging: guest memory types have no effect here. Register, exit, \
                  memslot, quirk and #MC tests are real; memory-type tests will be inconclusive. For real effective types \
-                 run on a host with kvm_intel."
+                 run on a host with kvm_intel, or run stock kernels in the lab, which needs no VMX: \
+                 cargo run --release -p lab -- run."
             ),
             Warning::ShadowPaging { module } => write!(
                 f,

@@ -53,6 +53,9 @@ protected:
 first_time:
     mov al, MARK
     out CMOS + 1, al
+    mov esi, offset start_word
+    mov edx, DEBUG
+    call say
 
     # The serial line: 115200 baud, eight bits, FIFO.
     mov esi, offset uart
@@ -186,6 +189,7 @@ firmware_mtrrs:
     wrmsr
     ret
 
+start_word: .asciz "\nkvm-memtype-start\n"
 reset_word: .asciz "\nkvm-memtype-reset\n"
 no_disk_word: .asciz "\nkvm-memtype-no-boot-disk\n"
 shutdown_word: .asciz "Shutdown"

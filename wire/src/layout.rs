@@ -24,6 +24,8 @@ pub const SHUTDOWN_WORD: &[u8] = b"Shutdown";
 pub const BOCHS_WORD: &str = "bochs";
 /// Start of the line that takes the exit value out of Bochs.
 pub const EXIT_LINE: &str = "kvm-memtype-exit ";
+/// The line that the ROM writes to [`DEBUG_PORT`] first of all: what Bochs itself wrote there stands before it.
+pub const START_LINE: &str = "kvm-memtype-start";
 /// The line that the ROM writes to [`DEBUG_PORT`] when it is entered again, after a reset.
 pub const RESET_LINE: &str = "kvm-memtype-reset";
 

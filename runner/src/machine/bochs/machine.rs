@@ -13,7 +13,7 @@ use crate::plan::vm::VmConfig;
 use crate::witness::Witnessed;
 use std::ops::ControlFlow;
 use std::time::Instant;
-use wire::layout::{BOCHS_WORD, EXIT_LINE, RESET_LINE};
+use wire::layout::{BOCHS_WORD, EXIT_LINE, RESET_LINE, START_LINE};
 use wire::needs::Needs;
 
 /// What Bochs offers of what tests need. The rest takes a VMM that does host steps.
@@ -38,6 +38,13 @@ struct Said {
     ended: Ended,
 }
 
+impl Said {
+    /// Whether the ROM ran: what comes before is no guest's doing.
+    fn has_begun(&self) -> bool {
+        self.debug.iter().any(|line| matches!(line, Line::Guest(line) if line == START_LINE))
+    }
+}
+
 impl BochsMachine {
     /// Finds Bochs, and asks its CPU for the width of physical addresses. Takes about a tenth of a second.
     ///
@@ -52,11 +59,7 @@ impl BochsMachine {
         });
         match width {
             Some(maxphyaddr) => Ok(BochsMachine { bochs, maxphyaddr }),
-            None => {
-                let reason = said.ended.reason().unwrap_or(said.ended.message.trim());
-                let what = format!("{} does not run a guest of a few bytes: {reason}", bochs.path.display());
-                Err(MachineError { what, source: None })
-            }
+            None => Err(said.ended.did_not_boot(&bochs)),
         }
     }
 
@@ -105,6 +108,12 @@ impl Machine for BochsMachine {
         } else if let Some(what) = vm.embedded_only() {
             return Some(format!("the VM configuration has {what}, which only the machine kvm can make"));
         }
+        if !vm.cpuid_mtrr && !self.bochs.excludes_features {
+            return Some(format!(
+                "CPUID.1:EDX.MTRR cannot be hidden: Bochs can since 3.0, and this is {}",
+                self.bochs.version
+            ));
+        }
         let bits = vm.maxphyaddr.filter(|&bits| bits != self.maxphyaddr)?;
         Some(format!("MAXPHYADDR is {} in every CPU that Bochs has, and not {bits}", self.maxphyaddr))
     }
@@ -124,6 +133,9 @@ impl Machine for BochsMachine {
         }
         let words = format!("{BOCHS_WORD} run={:x} test={}", job.run, job.test);
         let said = boot(&self.bochs, &config, job.elf, &words, job.limits)?;
+        if !said.has_begun() {
+            return Err(said.ended.did_not_boot(&self.bochs));
+        }
         let micros = start.elapsed().as_micros().try_into().unwrap_or(u64::MAX);
         Ok(Observed { end: end(&said), log: said.serial, micros, witness: Witnessed::default() })
     }

@@ -23,7 +23,7 @@ const KEPT: usize = 64 << 10;
 pub enum Heard<'a> {
     /// Bytes of the serial line, COM1.
     Serial(&'a [u8]),
-    /// Bytes of port 0xe9. Bochs' own banner stands there first.
+    /// Bytes of port 0xe9. Bochs' own banner stands there first, and then a [`START_LINE`](wire::layout::START_LINE).
     Debug(&'a [u8]),
     /// Nothing for a fifth of a second.
     Silence,
@@ -45,6 +45,13 @@ impl Ended {
     pub fn reason(&self) -> Option<&str> {
         let (_, rest) = self.message.split_once("Bochs is exiting with the following message:\n")?;
         rest.lines().next().map(str::trim)
+    }
+
+    /// The error of a Bochs that did not come as far as its first instruction.
+    pub fn did_not_boot(&self, bochs: &Bochs) -> MachineError {
+        let reason = self.reason().unwrap_or(self.message.trim());
+        let what = format!("Bochs {} ({}) does not boot: {reason}", bochs.version, bochs.path.display());
+        MachineError { what, source: None }
     }
 }
 
@@ -74,7 +81,8 @@ impl Bochs {
             log: path(log.as_raw_fd()),
         };
         let text = memfd::with(config.text(&paths, self.display).as_bytes()).map_err(failed)?;
-        let go_on = memfd::with(b"c\n").map_err(failed)?;
+        // The debugger stops at the start and after a reset, of which the ROM allows one.
+        let go_on = memfd::with(b"c\nc\n").map_err(failed)?;
         let mut command = Command::new(&self.path);
         command.args(["-q", "-f", &path(text.as_raw_fd())]);
         if self.debugger {

@@ -39,6 +39,8 @@ pub struct Bochs {
     /// The model by which its clock charges accesses to memory, if it is a build of `ci/bochs`. Bochs as distributed
     /// has none: its time stamp counter counts instructions.
     pub clock: Option<String>,
+    /// Whether it can leave out CPU features: since 3.0.
+    pub(super) excludes_features: bool,
     /// Value of `display_library` for no display.
     pub(super) display: &'static str,
     /// It stops for a debugger before the first instruction, and must be told to go on.
@@ -82,9 +84,12 @@ impl Bochs {
 fn read(path: &Path, help: &str) -> Option<Bochs> {
     let after = |key| help.lines().find_map(|line| line.split_once(key)).map(|(_, rest)| rest.trim().to_owned());
     let debugger = help.lines().any(|line| line.trim_start().starts_with("-rc "));
+    let version = after("Bochs x86 Emulator ")?;
+    let major: Option<u32> = version.split('.').next().and_then(|major| major.parse().ok());
     Some(Bochs {
         path: path.to_owned(),
-        version: after("Bochs x86 Emulator ")?,
+        excludes_features: major.is_some_and(|major| major >= 3),
+        version,
         clock: after(MARK),
         // Debian's build has the debugger and no display library that displays nothing; VNC without a client does.
         display: if debugger { "rfb, options=\"timeout=0\"" } else { "nogui" },
@@ -116,9 +121,10 @@ mod tests {
         let banner = "====\n    Bochs x86 Emulator 3.0\n  Built from GitHub\n";
         let own = read(Path::new("/b"), &format!("{banner}kvm-memtype clock: memtime\n")).unwrap();
         assert_eq!((own.version.as_str(), own.clock.as_deref(), own.display), ("3.0", Some("memtime"), "nogui"));
-        assert!(!own.debugger);
+        assert!(!own.debugger && own.excludes_features);
+        let banner = banner.replace("3.0", "2.7");
         let stock = read(Path::new("/b"), &format!("{banner}  -rc filename     execute\n")).unwrap();
-        assert_eq!((stock.clock, stock.debugger), (None, true));
+        assert_eq!((stock.clock, stock.debugger, stock.excludes_features), (None, true, false));
         assert!(stock.display.starts_with("rfb"));
         assert_eq!(read(Path::new("/b"), "usage: true\n"), None);
     }

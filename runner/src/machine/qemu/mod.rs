@@ -12,6 +12,7 @@ mod tests;
 
 pub use command::TCG_MAXPHYADDR;
 pub use machine::Qemu;
+pub use program::find;
 
 /// What runs the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

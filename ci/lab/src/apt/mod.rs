@@ -1,0 +1,9 @@
+//! Debian packages: which there are, by a private apt that leaves the machine's own as it is.
+
+mod private;
+mod resolve;
+mod sources;
+
+pub use private::{Apt, AptError};
+pub use resolve::{Package, Resolved, newest};
+pub use sources::Archive;

@@ -1,0 +1,120 @@
+//! The command line of the lab.
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+/// Runs kvm-memtype on stock and local kernels, each with its own KVM, in an emulated VMX or SVM machine.
+#[derive(Debug, Parser)]
+#[command(name = "lab", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Lab {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// Read files of kernels from this directory too; one of the name of another replaces it.
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub kernels: Option<PathBuf>,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes; of several kernels the highest that applies in the order 3, 4, 1:
+  0  all is as expected
+  1  something in a suite is not
+  2  wrong usage or a wrong configuration
+  3  the host or the harness is broken, packages cannot be had, or the run was interrupted
+  4  a kernel did not come to its end: it panicked, hung or was reset";
+
+const NAMES: &str = "\
+A kernel is the name of a file in ci/kernels, and words for this boot after commas:
+  lab run 6.1 6.12 7.2
+  lab run 7.2,clearcpuid=ss               a word for the kernel's command line
+  lab run 6.12,kvm_intel.ept=0            a parameter of a module of KVM
+  lab run 6.12,cpu=corei7_skylake_x       a CPU model of the emulator
+  lab run --tree ~/linux --suite memtype  what `make` left in a tree
+  lab run 6.1 -- pat-msr --jobs 2         what is behind -- goes to `kvm-memtype run`";
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Boot kernels, run suites in each, and bring the results back.
+    #[command(after_help = NAMES)]
+    Run(Box<Run>),
+    /// Fetch and unpack kernels, so that `run` needs no network.
+    Fetch(FetchArgs),
+    /// List the kernels and what is cached of them.
+    List,
+    /// Say what this host lacks for the lab.
+    Doctor,
+}
+
+/// An emulated machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Machine {
+    /// Bochs, built here: VMX with memory types and a model of their timing.
+    Bochs,
+    /// Bochs as Debian ships it: VMX without timing, and slower.
+    StockBochs,
+    /// QEMU's SVM with nested paging: AMD, without memory types.
+    QemuSvm,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Kernels, each with words for its variant.
+    #[arg(value_name = "KERNEL")]
+    pub names: Vec<String>,
+    /// A kernel of one's own, a bzImage or vmlinux.
+    #[arg(long, value_name = "FILE", requires = "modules", value_hint = ValueHint::FilePath)]
+    pub bzimage: Option<PathBuf>,
+    /// Where its modules are, at any depth.
+    #[arg(long, value_name = "DIR", requires = "bzimage", value_hint = ValueHint::DirPath)]
+    pub modules: Option<PathBuf>,
+    /// A source tree in which `make` was run.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub tree: Vec<PathBuf>,
+    /// A word for the command line of each kernel.
+    #[arg(long, value_name = "WORD")]
+    pub cmdline: Vec<String>,
+    /// A parameter of a module for each kernel, such as `kvm_intel.ept=0`.
+    #[arg(long, value_name = "MODULE.NAME=VALUE")]
+    pub module_param: Vec<String>,
+    /// The CPU model, in the emulator's words.
+    #[arg(long, value_name = "MODEL")]
+    pub cpu: Option<String>,
+    /// The machine.
+    #[arg(long, value_enum, default_value = "bochs")]
+    pub machine: Machine,
+    /// Run on AMD: the same as `--machine qemu-svm`.
+    #[arg(long, conflicts_with = "machine")]
+    pub amd: bool,
+    /// Suites, run one after the other in one boot.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "default,memtype")]
+    pub suite: Vec<String>,
+    /// Kernels at a time; without it one per CPU of this host.
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
+    /// Where results go.
+    #[arg(long, value_name = "DIR", default_value = "lab-results", value_hint = ValueHint::DirPath)]
+    pub results: PathBuf,
+    /// Look for newer packages although some are cached.
+    #[arg(long)]
+    pub newest: bool,
+    /// Seconds without any sign of life after which a kernel counts as hung.
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = clap::value_parser!(u64).range(1..))]
+    pub silence: u64,
+    /// Arguments for `kvm-memtype run` in the machine.
+    #[arg(last = true, value_name = "ARGUMENT")]
+    pub arguments: Vec<String>,
+}
+
+/// Arguments of `fetch`.
+#[derive(Debug, Args)]
+pub struct FetchArgs {
+    /// Kernels; without any all that have a file.
+    #[arg(value_name = "KERNEL")]
+    pub names: Vec<String>,
+    /// Look for newer packages although some are cached.
+    #[arg(long)]
+    pub newest: bool,
+}

@@ -1,0 +1,212 @@
+//! From the name of a kernel to its vmlinux and modules in the cache.
+
+mod keep;
+
+use crate::apt::{self, Apt, AptError, Archive, Package, Resolved};
+use crate::cache;
+use crate::kernel::{Local, MODULES, MODULES_AMD, Spec};
+use crate::unpack::deb;
+use keep::{Keep, KeepError};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Changes when what is kept of a kernel changes.
+const KEPT: &str = "1";
+
+/// A kernel in the cache.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// Where it is: `vmlinux`, and the modules under `modules`.
+    pub dir: PathBuf,
+    /// What it was made of; nothing for a local kernel.
+    pub resolved: Option<Resolved>,
+}
+
+impl Ready {
+    /// The kernel, an ELF file.
+    pub fn vmlinux(&self) -> PathBuf {
+        self.dir.join(keep::VMLINUX)
+    }
+
+    /// The file of a module. What is not there is built into the kernel.
+    pub fn module(&self, name: &str) -> Option<PathBuf> {
+        Some(keep::module_path(&self.dir, name)).filter(|path| path.is_file())
+    }
+}
+
+/// Why a kernel cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Its packages cannot be had.
+    #[error(transparent)]
+    Apt(#[from] AptError),
+    /// Its files are not what they should be.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
+    /// What was fetched is not what the archive's lists say.
+    #[error("{package}: the file that was fetched has SHA-256 {found}, but the archive's list says {wanted}")]
+    Digest {
+        /// The package.
+        package: String,
+        /// What it has.
+        found: String,
+        /// What it should have.
+        wanted: String,
+    },
+    /// The cache cannot be read or written.
+    #[error("the cache: {0}")]
+    Cache(#[from] io::Error),
+}
+
+/// What a kernel's name stood for when it was looked up.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    /// Digest of the kernel's file: when that changes, it is looked up anew.
+    spec: String,
+    resolved: Resolved,
+}
+
+/// Where kernels come from.
+pub struct Fetch<'a> {
+    /// The cache.
+    pub root: &'a Path,
+    /// Whether to look for newer packages although some are known.
+    pub newest: bool,
+    /// Is told what takes time.
+    pub say: &'a (dyn Fn(&str) + Sync),
+}
+
+impl Fetch<'_> {
+    /// A kernel of Debian. What is in the cache is taken from there, without asking the network.
+    ///
+    /// # Errors
+    /// Its packages cannot be had, or hold no such kernel.
+    pub fn debian(&self, spec: &Spec) -> Result<Ready, FetchError> {
+        if let Some(resolved) = self.known(spec).filter(|_| !self.newest) {
+            match self.unpacked(spec, resolved) {
+                // Debian drops old versions: what was known may be gone before all of it was fetched.
+                Err(FetchError::Apt(AptError::Failed { .. } | AptError::Nothing(_))) => {}
+                ready => return ready,
+            }
+        }
+        let apt = self.apt(spec)?;
+        (self.say)(&format!("looking for packages in {}", spec.suites.join(", ")));
+        apt.update()?;
+        let record = Record { spec: digest(spec), resolved: apt::newest(&apt, spec)? };
+        let text = serde_json::to_vec_pretty(&record).map_err(io::Error::from)?;
+        cache::write(&self.record(spec), &text)?;
+        self.unpacked(spec, record.resolved)
+    }
+
+    /// What is known of a kernel without asking the network.
+    pub fn known(&self, spec: &Spec) -> Option<Resolved> {
+        let record: Record = serde_json::from_slice(&fs::read(self.record(spec)).ok()?).ok()?;
+        (record.spec == digest(spec)).then_some(record.resolved)
+    }
+
+    /// Whether a kernel can be booted without asking the network.
+    pub fn is_cached(&self, resolved: &Resolved, spec: &Spec) -> bool {
+        self.dir(&identity(spec, resolved)).is_dir()
+    }
+
+    /// A kernel of one's own, with the modules that make /dev/kvm on Intel or on AMD.
+    ///
+    /// # Errors
+    /// Its files cannot be read, or are no kernel.
+    pub fn local(&self, local: &Local, amd: bool) -> Result<Ready, FetchError> {
+        let wanted: Vec<&str> = if amd { MODULES_AMD.to_vec() } else { MODULES.to_vec() };
+        let files: Vec<&PathBuf> = local.files.iter().filter(|path| keep::wants(path, &wanted)).collect();
+        let digest = |path: &&PathBuf| cache::digest_of_file(path);
+        let mut parts = [&local.image].iter().chain(&files).map(digest).collect::<io::Result<Vec<_>>>()?;
+        parts.extend(wanted.iter().map(|&name| name.to_owned()));
+        let dir = self.dir(&parts);
+        cache::make(&dir, |draft| -> Result<(), FetchError> {
+            let mut keep = Keep::new(draft, &wanted);
+            keep.image(&local.image, &fs::read(&local.image)?)?;
+            files.iter().try_for_each(|path| Ok::<_, FetchError>(keep.take(path, &fs::read(path)?)?))?;
+            Ok(keep.finish(&local.image.display().to_string())?)
+        })?;
+        Ok(Ready { dir, resolved: None })
+    }
+
+    /// The file of a package, from the cache or the archive.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    pub fn deb(&self, spec: &Spec, package: &Package) -> Result<PathBuf, FetchError> {
+        let debs = self.root.join("debs");
+        let path = debs.join(format!("{}.deb", package.sha256));
+        if path.is_file() {
+            return Ok(path);
+        }
+        let apt = self.apt(spec)?;
+        if !apt.has_lists() {
+            apt.update()?;
+        }
+        (self.say)(&format!("fetching {} {}", package.name, package.version));
+        fs::create_dir_all(&debs)?;
+        let draft = tempfile::Builder::new().prefix(".draft-").tempdir_in(&debs)?;
+        apt.download(&package.name, &package.version, draft.path())?;
+        let fetched =
+            fs::read_dir(draft.path())?.next().ok_or_else(|| io::Error::other("apt-get fetched nothing"))??;
+        let (found, wanted) = (cache::digest_of_file(&fetched.path())?, package.sha256.clone());
+        if found != wanted {
+            return Err(FetchError::Digest { package: package.name.clone(), found, wanted });
+        }
+        fs::rename(fetched.path(), &path)?;
+        Ok(path)
+    }
+
+    /// The private apt for a kernel's suites.
+    ///
+    /// # Errors
+    /// It cannot be set up.
+    pub fn apt(&self, spec: &Spec) -> Result<Apt, FetchError> {
+        Ok(Apt::new(self.root, &Archive::of_this_machine(), &spec.suites)?)
+    }
+
+    fn unpacked(&self, spec: &Spec, resolved: Resolved) -> Result<Ready, FetchError> {
+        let dir = self.dir(&identity(spec, &resolved));
+        cache::make(&dir, |draft| -> Result<(), FetchError> {
+            let debs: Vec<PathBuf> =
+                resolved.packages.iter().map(|package| self.deb(spec, package)).collect::<Result<_, _>>()?;
+            (self.say)(&format!("unpacking {}", resolved.release));
+            let wanted = wanted(spec);
+            let mut keep = Keep::new(draft, &wanted);
+            for deb in &debs {
+                deb::files(deb, |path| keep::wants(path, &wanted), |path, content| keep.take(path, content))?;
+            }
+            Ok(keep.finish(&spec.packages(&resolved.release).join(", "))?)
+        })?;
+        Ok(Ready { dir, resolved: Some(resolved) })
+    }
+
+    fn record(&self, spec: &Spec) -> PathBuf {
+        self.root.join("resolved").join(format!("{}.json", spec.id))
+    }
+
+    fn dir(&self, parts: &[String]) -> PathBuf {
+        let digest = cache::digest([KEPT].into_iter().chain(parts.iter().map(String::as_str)));
+        self.root.join("kernels").join(&digest[..16])
+    }
+}
+
+fn digest(spec: &Spec) -> String {
+    cache::digest([spec.text.as_str()])
+}
+
+/// What a kernel in the cache is made of.
+fn identity(spec: &Spec, resolved: &Resolved) -> Vec<String> {
+    let packages = resolved.packages.iter().map(|package| package.sha256.clone());
+    packages.chain(wanted(spec).into_iter().map(str::to_owned)).collect()
+}
+
+/// The modules that are kept, for Intel and for AMD.
+fn wanted(spec: &Spec) -> Vec<&str> {
+    let mut wanted: Vec<&str> = spec.modules.iter().chain(&spec.modules_amd).map(String::as_str).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    wanted
+}

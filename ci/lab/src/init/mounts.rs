@@ -1,0 +1,59 @@
+//! The file systems and settings that kvm-memtype expects of a host.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// File system and where it goes.
+const MOUNTS: [(&str, &str); 6] = [
+    ("devtmpfs", "/dev"),
+    ("proc", "/proc"),
+    ("sysfs", "/sys"),
+    ("tracefs", "/sys/kernel/tracing"),
+    ("debugfs", "/sys/kernel/debug"),
+    ("tmpfs", "/tmp"),
+];
+
+/// Transparent huge pages: the kernel turns them off in a machine with less than 512 MiB, and then no fault maps a huge
+/// page.
+const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+
+/// Mounts all and sets what has to be set.
+///
+/// # Errors
+/// A file system that is needed cannot be mounted.
+pub fn mount() -> io::Result<()> {
+    for (kind, dir) in MOUNTS {
+        fs::create_dir_all(dir)?;
+        let names = [CString::new(kind)?, CString::new(dir)?];
+        // SAFETY: the names are C strings that outlive the call; these file systems take no data.
+        let result =
+            unsafe { libc::mount(names[0].as_ptr(), names[1].as_ptr(), names[0].as_ptr(), 0, std::ptr::null()) };
+        let error = io::Error::last_os_error();
+        // A kernel of one's own may lack what only witnesses use, or mount /dev by itself.
+        let optional = matches!(kind, "tracefs" | "debugfs") || error.raw_os_error() == Some(libc::EBUSY);
+        if result != 0 && !optional {
+            return Err(io::Error::new(error.kind(), format!("cannot mount {kind} on {dir}: {error}")));
+        }
+    }
+    match fs::write(THP, "always") {
+        // A kernel without them has no such file.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Sets the clock, so that results bear the time of the host.
+///
+/// # Errors
+/// The system refuses.
+pub fn set_clock(time: SystemTime) -> io::Result<()> {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let time = libc::timespec { tv_sec: seconds as libc::time_t, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec that outlives the call.
+    match unsafe { libc::clock_settime(libc::CLOCK_REALTIME, &time) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,102 @@
+//! Variants of a kernel: words for its command line, parameters of its modules, another CPU.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A kernel's name, and how it is started: `6.12,clearcpuid=ss,kvm_intel.ept=0,cpu=corei7_skylake_x`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Variant {
+    /// Id of the kernel.
+    pub kernel: String,
+    /// Words for the kernel's command line.
+    pub cmdline: Vec<String>,
+    /// Parameters of modules: module with `_` for `-`, and what it is given.
+    pub params: Vec<(String, String)>,
+    /// The CPU model of the emulator.
+    pub cpu: Option<String>,
+}
+
+impl FromStr for Variant {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut words = text.split(',');
+        let mut variant = Variant { kernel: words.next().unwrap_or_default().to_owned(), ..Variant::default() };
+        if variant.kernel.is_empty() {
+            return Err(format!("`{text}` does not begin with the name of a kernel, as in `6.12,clearcpuid=ss`"));
+        }
+        words.try_for_each(|word| variant.add(word))?;
+        Ok(variant)
+    }
+}
+
+impl Variant {
+    /// Adds a word: a parameter of a module of KVM, the CPU model, or else a word for the command line.
+    ///
+    /// # Errors
+    /// The word is empty, has characters that no directory's name should have, or is half a parameter.
+    pub fn add(&mut self, word: &str) -> Result<(), String> {
+        let good = |byte: u8| byte.is_ascii_graphic() && !b"/,'\"\\".contains(&byte);
+        if word.is_empty() || !word.bytes().all(good) {
+            return Err(format!("`{word}` is no word for a kernel: it is empty or has spaces, quotes or slashes"));
+        }
+        match word.split_once('=') {
+            Some(("cpu", model)) => self.cpu = Some(model.to_owned()),
+            Some((key, _)) if key.contains('.') && is_kvm(key) => self.params.push(param(word)?),
+            _ => self.cmdline.push(word.to_owned()),
+        }
+        Ok(())
+    }
+}
+
+/// Reads `kvm_intel.ept=0`.
+///
+/// # Errors
+/// It looks otherwise.
+pub fn param(word: &str) -> Result<(String, String), String> {
+    let parts = word.split_once('.').filter(|(module, value)| !module.is_empty() && value.contains('='));
+    let (module, value) = parts.ok_or_else(|| format!("`{word}` is no parameter such as `kvm_intel.ept=0`"))?;
+    Ok((module.replace('-', "_"), value.to_owned()))
+}
+
+/// Whether a parameter of that name is one of KVM's modules, which the kernel's command line does not reach.
+fn is_kvm(key: &str) -> bool {
+    let module = key.split('.').next().unwrap_or_default().replace('-', "_");
+    ["kvm", "kvm_intel", "kvm_amd"].contains(&module.as_str())
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.kernel)?;
+        self.cmdline.iter().try_for_each(|word| write!(f, ",{word}"))?;
+        self.params.iter().try_for_each(|(module, value)| write!(f, ",{module}.{value}"))?;
+        self.cpu.iter().try_for_each(|cpu| write!(f, ",cpu={cpu}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_as_it_is_written() {
+        let text = "6.12,clearcpuid=ss,nosmep,kvm_intel.ept=0,kvm.ignore_msrs=1,cpu=corei7_skylake_x";
+        let variant: Variant = text.parse().unwrap();
+        assert_eq!((variant.kernel.as_str(), variant.to_string().as_str()), ("6.12", text));
+        assert_eq!(variant.cmdline, ["clearcpuid=ss", "nosmep"]);
+        let [(module, value), _] = &variant.params[..] else { panic!("{variant:?}") };
+        assert_eq!((module.as_str(), value.as_str()), ("kvm_intel", "ept=0"));
+        assert_eq!("6.1,kvm-intel.ept=0".parse::<Variant>().unwrap().to_string(), "6.1,kvm_intel.ept=0");
+        assert_eq!("6.1,intel_iommu.x=1".parse::<Variant>().unwrap().cmdline, ["intel_iommu.x=1"]);
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        for text in ["", ",ept=0", "6.1,", "6.1,a/b", "6.1,a b", "6.1,a\"b"] {
+            assert!(text.parse::<Variant>().is_err(), "{text}");
+        }
+        for word in ["ept=0", ".ept=0", "kvm_intel.ept"] {
+            assert!(param(word).is_err(), "{word}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What a boot leaves: a directory with what was booted, the console, and a run of kvm-memtype for each suite.
+
+use crate::apt::Package;
+use kvm_memtype::report::{CellVerdict, Tally};
+use kvm_memtype::results::{self, ResultsError};
+use serde::Serialize;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
+use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
+
+/// Name of the file that says what was booted.
+const BOOT: &str = "boot.json";
+
+/// Name of the file with what the kernel said on its console.
+pub const CONSOLE: &str = "console.log";
+
+/// What was booted.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Booted {
+    /// The kernel's name, and how it was started.
+    pub variant: String,
+    /// The emulated machine.
+    pub machine: String,
+    /// What the kernel was made of; nothing for a local kernel.
+    pub packages: Vec<Package>,
+    /// SHA-256 of the kernel, an ELF file.
+    pub vmlinux: String,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// Modules and their parameters, in the order in which they were loaded.
+    pub modules: Vec<(String, String)>,
+    /// Version of the lab.
+    pub version: String,
+}
+
+/// The directory of a boot.
+#[derive(Debug)]
+pub struct Directory(PathBuf);
+
+impl Directory {
+    /// Makes `<UTC time>-<variant>` under `root`; where there is one, that with `-2` and so on.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn make(root: &Path, booted: &Booted) -> io::Result<Directory> {
+        fs::create_dir_all(root)?;
+        let name = format!("{}-{}", results::utc(SystemTime::now()), booted.variant);
+        let names = std::iter::once(name.clone()).chain((2..).map(|number| format!("{name}-{number}")));
+        for dir in names.map(|name| root.join(name)) {
+            match fs::create_dir(&dir) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                result => {
+                    result?;
+                    fs::write(dir.join(BOOT), serde_json::to_vec_pretty(booted)?)?;
+                    return Ok(Directory(dir));
+                }
+            }
+        }
+        Err(io::Error::other("there are too many directories of that name"))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Puts a piece of a file where it belongs.
+    ///
+    /// # Errors
+    /// The path leads elsewhere, pieces are missing before this one, or the system refuses.
+    pub fn put(&self, path: &str, offset: u64, piece: &[u8]) -> io::Result<()> {
+        let strange = |why: &str| Err(io::Error::other(format!("the machine sent {path:?}: {why}")));
+        if !Path::new(path).components().all(|part| matches!(part, Component::Normal(_))) {
+            return strange("that is no path below the results");
+        }
+        let path_here = self.0.join(path);
+        fs::create_dir_all(path_here.parent().unwrap_or(&self.0))?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&path_here)?;
+        if file.metadata()?.len() != offset {
+            return strange("a piece before it is missing");
+        }
+        file.seek(SeekFrom::Start(offset))?;
+        file.write_all(piece)
+    }
+
+    /// The sum of a suite, from the verdicts that came; nothing where there are none.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn tally(&self, suite: &str) -> Result<Option<Tally>, ResultsError> {
+        let verdicts: Option<Vec<CellVerdict>> = results::read_verdicts(&self.0.join(suite))?;
+        Ok(verdicts.map(|verdicts| {
+            let mut tally = Tally::default();
+            verdicts.iter().for_each(|verdict| tally.add(verdict));
+            tally
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(root: &Path) -> Directory {
+        let text = String::new;
+        let (packages, modules) = (Vec::new(), Vec::new());
+        let booted = Booted {
+            variant: "6.1,nosmep".into(),
+            machine: text(),
+            packages,
+            vmlinux: text(),
+            cmdline: text(),
+            modules,
+            version: text(),
+        };
+        Directory::make(root, &booted).unwrap()
+    }
+
+    #[test]
+    fn pieces_make_a_file_and_a_hole_shows() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = directory(root.path());
+        assert!(dir.path().to_string_lossy().contains("-6.1,nosmep"));
+        dir.put("default/x.jsonl", 0, b"one\n").unwrap();
+        dir.put("default/x.jsonl", 4, b"two\n").unwrap();
+        assert_eq!(fs::read(dir.path().join("default/x.jsonl")).unwrap(), b"one\ntwo\n");
+        assert!(dir.put("default/x.jsonl", 9, b"four\n").is_err());
+        assert_ne!(directory(root.path()).path(), dir.path());
+    }
+
+    #[test]
+    fn no_path_leads_out() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = directory(root.path());
+        for path in ["../x", "/tmp/x", "a/../../x"] {
+            assert!(dir.put(path, 0, b"x").is_err(), "{path}");
+        }
+    }
+}

@@ -2,8 +2,9 @@
 
 use super::{Boot, Ending, MEMORY, Watch};
 use kvm_memtype::execute::chain;
-use kvm_memtype::machine::bochs::{Bochs, Channel, Config, Mtrrs, Pvh};
+use kvm_memtype::machine::bochs::{Bochs, Config, Heard, Mtrrs, Pvh};
 use kvm_memtype::machine::{MachineError, memfd};
+use std::time::Duration;
 
 /// Ticks to a second of the machine's time. Timers fire in that time: the more ticks, the fewer of them for an
 /// instruction, but the longer what waits for time to pass.
@@ -34,9 +35,10 @@ pub fn run(bochs: &Bochs, boot: &Boot<'_>, mut watch: Watch<'_>) -> Result<Endin
     let disk = pvh.disk().map_err(|error| failed("the kernel", chain(&error)))?;
     let mut file = memfd::with(&[]).map_err(|error| failed("the boot disk", chain(&error)))?;
     disk.write(&mut file).map_err(|error| failed("the boot disk", chain(&error)))?;
-    let ended = bochs.run(&config, &file, watch.patience(), |channel, bytes| match channel {
-        Channel::Serial => watch.console(bytes),
-        Channel::Debug => watch.mailbox(bytes),
+    let ended = bochs.run(&config, &file, Duration::MAX, |heard| match heard {
+        Heard::Serial(bytes) => watch.console(bytes),
+        Heard::Debug(bytes) => watch.mailbox(bytes),
+        Heard::Silence => watch.silence(),
     })?;
     watch.end(ended.cause, ended.reason().unwrap_or(&ended.message)).map_err(|error| failed("results", chain(&error)))
 }

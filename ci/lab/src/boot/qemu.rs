@@ -3,12 +3,13 @@
 use super::{Boot, Ending, MEMORY, Watch};
 use crate::init::QEMU_EXIT;
 use crate::mailbox;
-use kvm_memtype::machine::process::{self, Open, Stream};
+use kvm_memtype::machine::process::{self, Event, Open, Stream};
 use kvm_memtype::machine::{MachineError, memfd, qemu};
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::AsRawFd;
 use std::process::Command;
+use std::time::Duration;
 
 /// The CPU model of the emulated machine.
 const CPU: &str = "EPYC,+svm";
@@ -36,10 +37,11 @@ pub fn run(boot: &Boot<'_>, mut watch: Watch<'_>) -> Result<Ending, MachineError
         .args(["-kernel", &path(kernel.as_raw_fd()), "-initrd", &path(initrd.as_raw_fd()), "-append", boot.cmdline]);
     let open = Open { files: vec![&kernel, &initrd], pipe: Some((console, console_end)) };
     let mut said = Vec::new();
-    let cause = process::run(&mut command, open, watch.patience(), |stream, bytes| match stream {
-        Stream::Stdout => watch.mailbox(bytes),
-        Stream::Pipe => watch.console(bytes),
-        Stream::Stderr => {
+    let cause = process::run(&mut command, open, Duration::MAX, |event| match event {
+        Event::Output(Stream::Stdout, bytes) => watch.mailbox(bytes),
+        Event::Output(Stream::Pipe, bytes) => watch.console(bytes),
+        Event::Silence => watch.silence(),
+        Event::Output(Stream::Stderr, bytes) => {
             said.extend_from_slice(&bytes[..bytes.len().min(SAID - said.len())]);
             ControlFlow::Continue(())
         }

@@ -3,13 +3,12 @@
 use super::ending::{Cause, Ending};
 use super::inbox::Inbox;
 use crate::mailbox::Event;
-use kvm_memtype::machine::process::Patience;
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The most that is kept of the console.
 const CONSOLE: usize = 4 << 20;
@@ -21,6 +20,8 @@ pub struct Watch<'a> {
     inbox: Inbox,
     each: &'a mut dyn FnMut(&Event, Vec<u8>) -> io::Result<()>,
     failed: Option<io::Error>,
+    heard: Instant,
+    hung: bool,
     silence: Duration,
     stop: &'a AtomicBool,
 }
@@ -38,12 +39,8 @@ impl<'a> Watch<'a> {
         each: &'a mut dyn FnMut(&Event, Vec<u8>) -> io::Result<()>,
     ) -> io::Result<Self> {
         let console = File::create(console)?;
-        Ok(Watch { console, text: Vec::new(), inbox: Inbox::default(), each, failed: None, silence, stop })
-    }
-
-    /// How long to wait for the machine.
-    pub(super) fn patience(&self) -> Patience {
-        Patience { total: Duration::MAX, silence: self.silence }
+        let (text, inbox, heard) = (Vec::new(), Inbox::default(), Instant::now());
+        Ok(Watch { console, text, inbox, each, failed: None, heard, hung: false, silence, stop })
     }
 
     /// Takes bytes of the console.
@@ -60,7 +57,14 @@ impl<'a> Watch<'a> {
         self.go_on(taken)
     }
 
+    /// Takes note that nothing comes.
+    pub(super) fn silence(&mut self) -> ControlFlow<()> {
+        self.hung = self.heard.elapsed() >= self.silence;
+        if self.hung || self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
     fn go_on(&mut self, done: io::Result<()>) -> ControlFlow<()> {
+        self.heard = Instant::now();
         match done {
             Ok(()) if !self.stop.load(Ordering::Relaxed) => ControlFlow::Continue(()),
             done => {
@@ -77,7 +81,10 @@ impl<'a> Watch<'a> {
     pub(super) fn end(self, cause: Cause, words: &str) -> io::Result<Ending> {
         match self.failed {
             Some(error) => Err(error),
-            None => Ok(Ending::new(&self.inbox, &String::from_utf8_lossy(&self.text), cause, words)),
+            None => {
+                let cause = if self.hung { Cause::Timeout } else { cause };
+                Ok(Ending::new(&self.inbox, &String::from_utf8_lossy(&self.text), cause, words))
+            }
         }
     }
 }
@@ -110,6 +117,17 @@ mod tests {
         assert_eq!(watch.end(Cause::Stopped(()), "").unwrap_err().to_string(), "disk full");
         assert_eq!(std::fs::read(&path).unwrap(), b"hello\n");
         assert_eq!((seen, each_path.as_str()), (vec![Event::Done], "a/b"));
+    }
+
+    #[test]
+    fn a_machine_that_is_silent_for_too_long_hangs() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut each = |_: &Event, _| Ok(());
+        let mut watch = Watch::new(&dir.path().join("c"), Duration::from_secs(3600), &GO, &mut each).unwrap();
+        assert_eq!(watch.silence(), ControlFlow::Continue(()));
+        watch.silence = Duration::ZERO;
+        assert_eq!(watch.silence(), ControlFlow::Break(()));
+        assert_eq!(watch.end(Cause::Stopped(()), "").unwrap(), Ending::Hung("before init ran".into()));
     }
 
     #[test]

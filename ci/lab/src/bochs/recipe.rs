@@ -1,0 +1,126 @@
+//! The recipe: everything that a build depends on, as it was when the lab was built.
+
+use crate::cache;
+use kvm_memtype::config::Set;
+use kvm_memtype::model::clock::{Clock, Clocks};
+use serde::Deserialize;
+use std::fmt::Write;
+
+const RECIPE: &str = include_str!("../../../bochs/recipe.toml");
+
+/// The patch.
+pub const PATCH: &str = include_str!("../../../bochs/memtypes.patch");
+
+/// Name of the clock that the instrumentation makes.
+pub const CLOCK: &str = "memtime";
+
+/// Files of the instrumentation, by name.
+const INSTRUMENTATION: [(&str, &str); 2] = [
+    ("instrument.h", include_str!("../../../bochs/memtime/instrument.h")),
+    ("instrument.cc", include_str!("../../../bochs/memtime/instrument.cc")),
+];
+
+/// What `ci/bochs/recipe.toml` says.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The source.
+    pub source: Source,
+    /// How it is built.
+    pub build: Build,
+}
+
+/// The source's tarball.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Path below the base of a Debian mirror.
+    pub path: String,
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
+/// Options of the build.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Build {
+    /// Flags of both compilers.
+    pub flags: String,
+    /// Arguments of `configure`.
+    pub configure: Vec<String>,
+}
+
+impl Recipe {
+    /// The recipe that is compiled in.
+    ///
+    /// # Panics
+    /// It is no recipe, which a test rules out.
+    pub fn load() -> Recipe {
+        toml::from_str(RECIPE).expect("ci/bochs/recipe.toml is a recipe")
+    }
+
+    /// What a build depends on, as a digest: equal keys are equal programs, as far as the build itself decides.
+    pub fn key(&self, compiler: &str) -> String {
+        let Recipe { source, build } = self;
+        let mut texts = vec![source.sha256.clone(), PATCH.to_owned(), build.flags.clone(), compiler.to_owned()];
+        texts.extend(build.configure.clone());
+        texts.extend(instrumentation().into_iter().map(|(_, text)| text));
+        cache::digest(texts.iter().map(String::as_str))
+    }
+}
+
+/// The files of the instrumentation, by name; among them the table of costs.
+///
+/// # Panics
+/// The clock is not among the configurations, which a test rules out.
+pub fn instrumentation() -> Vec<(&'static str, String)> {
+    let set = Set::load(None).expect("the embedded configurations");
+    let clocks = Clocks::load(set.sources("clocks").map(|(_, source)| source)).expect("the embedded clocks");
+    let ticks = ticks(clocks.get(CLOCK).expect("the clock of the instrumentation"));
+    INSTRUMENTATION.map(|(name, text)| (name, text.to_owned())).into_iter().chain([("ticks.h", ticks)]).collect()
+}
+
+/// The table of costs in C, indexed by the encoding of memory types. An encoding that is none costs nothing.
+fn ticks(clock: &Clock) -> String {
+    let mut table = [(0, 0); 8];
+    for (memtype, load, store) in clock.ticks() {
+        table[memtype as usize] = (load, store);
+    }
+    let mut text =
+        format!("// Made from configs/clocks/{CLOCK}.toml.\n#define MEMTIME_CLOCK \"{CLOCK}\"\n#define MEMTIME_TICKS");
+    for (n, (load, store)) in table.iter().enumerate() {
+        let _ = write!(text, "{} {{ {load}, {store} }}", if n == 0 { "" } else { "," });
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_compiled_in_is_a_recipe() {
+        let recipe = Recipe::load();
+        assert_eq!(recipe.source.sha256.len(), 64);
+        assert!(recipe.build.configure.contains(&format!("--enable-instrumentation=instrument/{CLOCK}")));
+    }
+
+    #[test]
+    fn the_table_in_c_is_that_of_the_clock() {
+        let files = instrumentation();
+        let (_, ticks) = files.iter().find(|(name, _)| *name == "ticks.h").unwrap();
+        let table = "{ 200, 200 }, { 150, 20 }, { 0, 0 }, { 0, 0 }, { 0, 60 }, { 0, 80 }, { 0, 0 }, { 200, 200 }\n";
+        assert!(ticks.ends_with(&format!("#define MEMTIME_TICKS {table}")), "{ticks}");
+    }
+
+    #[test]
+    fn all_that_matters_is_in_the_key() {
+        let recipe = Recipe::load();
+        let key = recipe.key("g++ 12");
+        assert_eq!(key, recipe.key("g++ 12"));
+        let mut other = recipe.clone();
+        other.build.configure.pop();
+        assert!(key != recipe.key("g++ 13") && key != other.key("g++ 12"));
+    }
+}

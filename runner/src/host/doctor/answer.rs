@@ -1,6 +1,6 @@
 //! What a host can tell, one line for each group of tests.
 
-use super::report::Qemus;
+use super::report::Emulators;
 use crate::host::Host;
 use crate::host::kvm::Kvm;
 use crate::host::quirks::IGNORE_GUEST_PAT;
@@ -75,8 +75,8 @@ pub(super) fn paging(host: &Host) -> Paging {
 }
 
 /// What the host can tell, the most telling first.
-pub(super) fn answers(host: &Host, qemus: &Qemus) -> Vec<Answer> {
-    let Ok(kvm) = &host.kvm else { return without_kvm(qemus) };
+pub(super) fn answers(host: &Host, emulators: &Emulators) -> Vec<Answer> {
+    let Ok(kvm) = &host.kvm else { return without_kvm(emulators) };
     vec![
         memory_types(host, kvm),
         Answer::new("registers", Can::Yes, "mtrr-msr, pat-msr, cr0-cache, smp; msr-host through KVM's ioctls"),
@@ -114,9 +114,9 @@ fn memory_types(host: &Host, kvm: &Kvm) -> Answer {
     }
 }
 
-fn without_kvm(qemus: &Qemus) -> Vec<Answer> {
+fn without_kvm(emulators: &Emulators) -> Vec<Answer> {
     let mut answers = vec![Answer::new("KVM", Can::No, "it cannot be used here")];
-    if qemus.tcg.is_ok() {
+    if emulators.tcg.is_ok() {
         answers.push(Answer::new(
             "QEMU's emulation",
             Can::Partly,

@@ -10,5 +10,5 @@ mod tests;
 mod warning;
 
 pub use answer::{Answer, Can};
-pub use report::{Qemus, Report, Section, examine};
+pub use report::{Emulators, Report, Section, examine};
 pub use warning::Warning;

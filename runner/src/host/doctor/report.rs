@@ -3,8 +3,11 @@
 use super::answer::{Answer, answers};
 use super::sections::sections;
 use super::warning::{Warning, warnings};
+use crate::execute::chain;
 use crate::host::facts::Facts;
 use crate::host::{Host, probe};
+use crate::machine::Machine;
+use crate::machine::bochs::BochsMachine;
 use crate::machine::qemu::{Accel, Qemu};
 use serde::Serialize;
 
@@ -32,41 +35,44 @@ pub struct Section {
     pub rows: Vec<(String, String)>,
 }
 
-/// For each QEMU machine what it is (program, version, CPU model), or why it cannot be used.
+/// For each machine that is another program what it is (program, version, CPU model), or why it cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Qemus {
+pub struct Emulators {
     /// Machine qemu-kvm.
     pub kvm: Result<String, String>,
     /// Machine qemu-tcg.
     pub tcg: Result<String, String>,
+    /// Machine bochs.
+    pub bochs: Result<String, String>,
 }
 
-impl Qemus {
-    /// Tries both. Takes about a quarter of a second.
-    pub fn probe() -> Qemus {
-        let probe = |accel| match Qemu::new(accel) {
+impl Emulators {
+    /// Tries each. Takes about a third of a second.
+    pub fn probe() -> Emulators {
+        let qemu = |accel| match Qemu::new(accel) {
             Ok(qemu) => Ok(format!("{} {}, -cpu {}", qemu.path().display(), qemu.version(), qemu.cpu_model())),
-            Err(error) => Err(match error.source {
-                Some(ref source) => format!("{error}: {source}"),
-                None => error.to_string(),
-            }),
+            Err(error) => Err(chain(&error)),
         };
-        Qemus { kvm: probe(Accel::Kvm), tcg: probe(Accel::Tcg) }
+        let bochs = match BochsMachine::new() {
+            Ok(machine) => Ok(format!("{} {}", machine.bochs().path.display(), machine.description())),
+            Err(error) => Err(chain(&error)),
+        };
+        Emulators { kvm: qemu(Accel::Kvm), tcg: qemu(Accel::Tcg), bochs }
     }
 }
 
 /// Examines this host.
 pub fn examine() -> Report {
-    Report::new(&probe(), &Qemus::probe())
+    Report::new(&probe(), &Emulators::probe())
 }
 
 impl Report {
     /// What follows from what was probed.
-    pub fn new(host: &Host, qemus: &Qemus) -> Report {
+    pub fn new(host: &Host, emulators: &Emulators) -> Report {
         Report {
-            answers: answers(host, qemus),
-            warnings: warnings(host, qemus),
-            sections: sections(host, qemus),
+            answers: answers(host, emulators),
+            warnings: warnings(host, emulators),
+            sections: sections(host, emulators),
             facts: host.facts("kvm"),
         }
     }

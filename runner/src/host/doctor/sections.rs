@@ -1,7 +1,7 @@
 //! What was probed, in sections of lines for people.
 
 use super::devices;
-use super::report::{Qemus, Section};
+use super::report::{Emulators, Section};
 use crate::host::Host;
 use crate::host::kvm::Kvm;
 use crate::host::quirks::QUIRKS;
@@ -20,12 +20,12 @@ const PARAMETERS: [&str; 9] = [
     "kvm.enable_virt_at_load",
 ];
 
-pub(super) fn sections(host: &Host, qemus: &Qemus) -> Vec<Section> {
+pub(super) fn sections(host: &Host, emulators: &Emulators) -> Vec<Section> {
     let kvm = host.kvm.as_ref().ok();
     let mut sections = vec![kernel(host), module(host), cpu(host)];
     sections.extend(kvm.map(capabilities));
     sections.extend(kvm.map(quirks));
-    sections.extend([machines(host, qemus), rights(host), witnesses(host), nesting(host)]);
+    sections.extend([machines(host, emulators), rights(host), witnesses(host), nesting(host)]);
     sections.extend([devices::dma(host), devices::host_mmio(host)]);
     sections
 }
@@ -100,8 +100,8 @@ fn quirks(kvm: &Kvm) -> Section {
     Section { title: "KVM quirks that can be disabled", rows }
 }
 
-fn machines(host: &Host, qemus: &Qemus) -> Section {
-    let qemu = |result: &Result<String, String>| match result {
+fn machines(host: &Host, emulators: &Emulators) -> Section {
+    let other = |result: &Result<String, String>| match result {
         Ok(what) => what.clone(),
         Err(why) => format!("no: {why}"),
     };
@@ -109,7 +109,13 @@ fn machines(host: &Host, qemus: &Qemus) -> Section {
         Ok(_) => "the embedded VMM on /dev/kvm".to_owned(),
         Err(trouble) => format!("no: {trouble}"),
     };
-    section("Machines", [("kvm", kvm), ("qemu-kvm", qemu(&qemus.kvm)), ("qemu-tcg", qemu(&qemus.tcg))])
+    let rows = [
+        ("kvm", kvm),
+        ("qemu-kvm", other(&emulators.kvm)),
+        ("qemu-tcg", other(&emulators.tcg)),
+        ("bochs", other(&emulators.bochs)),
+    ];
+    section("Machines", rows)
 }
 
 fn rights(host: &Host) -> Section {

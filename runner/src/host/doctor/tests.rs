@@ -1,7 +1,7 @@
 //! The report of hosts of every kind.
 
 use super::answer::Can;
-use super::report::{Qemus, Report, examine};
+use super::report::{Emulators, Report, examine};
 use super::warning::Warning;
 use crate::host::Host;
 use crate::host::cpu::Cpu;
@@ -52,14 +52,18 @@ fn intel() -> Host {
     }
 }
 
-fn qemus() -> Qemus {
-    Qemus { kvm: Ok("/q 7.2, -cpu host".into()), tcg: Ok("/q 7.2, -cpu max".into()) }
+fn emulators() -> Emulators {
+    Emulators {
+        kvm: Ok("/q 7.2, -cpu host".into()),
+        tcg: Ok("/q 7.2, -cpu max".into()),
+        bochs: Ok("/b Bochs 3.0".into()),
+    }
 }
 
 fn report(change: impl FnOnce(&mut Host)) -> Report {
     let mut host = intel();
     change(&mut host);
-    Report::new(&host, &qemus())
+    Report::new(&host, &emulators())
 }
 
 #[test]
@@ -180,7 +184,7 @@ fn npt_leaves_are_no_witness() {
 #[test]
 fn a_missing_qemu_is_told_once() {
     let missing = || Err("there is none".to_owned());
-    let report = Report::new(&intel(), &Qemus { kvm: missing(), tcg: missing() });
+    let report = Report::new(&intel(), &Emulators { kvm: missing(), tcg: missing(), bochs: missing() });
     let [warning] = &report.warnings[..] else { panic!("{report}") };
     assert_eq!(warning.to_string(), "machine qemu-kvm or qemu-tcg cannot be used: there is none.");
 }
@@ -189,7 +193,7 @@ fn a_missing_qemu_is_told_once() {
 fn without_kvm_and_qemu_nothing_can_be_told() {
     let mut host = intel();
     host.kvm = Err(KvmTrouble::NoDevice);
-    let report = Report::new(&host, &Qemus { kvm: Err("a".into()), tcg: Err("b".into()) });
+    let report = Report::new(&host, &Emulators { kvm: Err("a".into()), tcg: Err("b".into()), bochs: Err("c".into()) });
     assert!(report.answers.iter().all(|answer| answer.can == Can::No), "{report}");
     assert_eq!(report.warnings.len(), 2, "{report}");
 }

@@ -1,7 +1,7 @@
 //! What limits the tests on a host: what is wrong, what that means for which tests, and what to do.
 
 use super::answer::{Paging, paging};
-use super::report::Qemus;
+use super::report::Emulators;
 use crate::host::Host;
 use crate::host::kvm::KvmTrouble;
 use crate::host::quirks::IGNORE_GUEST_PAT;
@@ -73,7 +73,7 @@ pub enum Warning {
 const DOUBTFUL: [(u32, char); 4] = [(4, 'M'), (5, 'B'), (7, 'D'), (9, 'W')];
 
 /// What limits this host, the gravest first.
-pub(super) fn warnings(host: &Host, qemus: &Qemus) -> Vec<Warning> {
+pub(super) fn warnings(host: &Host, emulators: &Emulators) -> Vec<Warning> {
     let mut found = Vec::new();
     match &host.kvm {
         Err(trouble) => {
@@ -110,7 +110,7 @@ pub(super) fn warnings(host: &Host, qemus: &Qemus) -> Vec<Warning> {
         found.push(Warning::Tainted { letters });
     }
     let qemu = |machine, why: &String| Warning::Qemu { machine, why: why.clone() };
-    match (&qemus.kvm, &qemus.tcg) {
+    match (&emulators.kvm, &emulators.tcg) {
         (Err(kvm), Err(tcg)) if kvm == tcg => found.push(qemu("qemu-kvm or qemu-tcg", kvm)),
         (_, Err(why)) => found.push(qemu("qemu-tcg", why)),
         // Without KVM, QEMU's KVM fails for the reason that is given already.

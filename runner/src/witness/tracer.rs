@@ -110,3 +110,40 @@ impl Traced {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn traced(lines: &[&str]) -> (Traced, Vec<HostRecord>) {
+        let (mut traced, mut changes) = (Traced { threads: [133].into(), ..Traced::default() }, Vec::new());
+        lines.iter().for_each(|line| traced.take(line, &mut changes));
+        (traced, changes)
+    }
+
+    #[test]
+    fn a_cell_keeps_the_events_of_its_threads() {
+        let (mut cell, changes) = traced(&[
+            "# tracer: nop",
+            "     kvm-memtype-133     [000] .....    24.237974: kvm_msr: msr_write 206 = 0x800000a7 (#GP)",
+            "     qemu-kvm-77         [001] .....    24.237975: kvm_msr: msr_read 2ff = 0x0",
+            "     kvm-memtype-133     [000] .....    24.238001: kvm_mmu_set_spte: gfn 1 spte 600000002969b77 (rwxu) level 1 at 8",
+            "CPU:1 [LOST 7 EVENTS]",
+            "CPU:0 [LOST EVENTS]",
+            "     kvm-memtype-133     [000] .....    24.238001: kvm_cr: cr_write 0 = 0xc0000033",
+        ]);
+        assert_eq!(changes, [HostRecord::Spte { gfn: 1, level: 1, old: 0, new: 0x0600_0000_0296_9b77 }]);
+        let lost = "8 events were lost: the trace's buffer overflowed";
+        assert_eq!(cell.text(), ["kvm_msr msr_write 206 = 0x800000a7 (#GP)", "kvm_cr cr_write 0 = 0xc0000033", lost]);
+        assert_eq!(cell.lost, 8);
+    }
+
+    #[test]
+    fn what_is_too_much_is_counted() {
+        let line = "     kvm-memtype-133     [000] d..1.    24.237974: kvm_exit: vcpu 0 reason HLT";
+        let (mut cell, _) = traced(&[line; MOST_LINES + 3]);
+        let text = cell.text();
+        assert_eq!(text.len(), MOST_LINES + 1);
+        assert_eq!(text[MOST_LINES], "and 3 events more than a cell keeps");
+    }
+}

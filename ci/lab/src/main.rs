@@ -1,6 +1,7 @@
 //! The lab: runs kvm-memtype on kernels in an emulated machine. The same program is /init and kvm-memtype in there.
 
 mod apt;
+mod bochs;
 mod boot;
 mod cache;
 mod cli;

@@ -41,6 +41,8 @@ pub enum Verb {
     Run(Box<Run>),
     /// Fetch and unpack kernels, so that `run` needs no network.
     Fetch(FetchArgs),
+    /// Build Bochs, so that `run` and `kvm-memtype run --machine bochs` find it.
+    Bochs(BochsArgs),
     /// List the kernels and what is cached of them.
     List,
     /// Say what this host lacks for the lab.
@@ -85,6 +87,9 @@ pub struct Run {
     /// The machine.
     #[arg(long, value_enum, default_value = "bochs")]
     pub machine: Machine,
+    /// How to come by Bochs.
+    #[command(flatten)]
+    pub bochs: BochsArgs,
     /// Run on AMD: the same as `--machine qemu-svm`.
     #[arg(long, conflicts_with = "machine")]
     pub amd: bool,
@@ -106,6 +111,14 @@ pub struct Run {
     /// Arguments for `kvm-memtype run` in the machine.
     #[arg(last = true, value_name = "ARGUMENT")]
     pub arguments: Vec<String>,
+}
+
+/// How to come by Bochs.
+#[derive(Debug, Args)]
+pub struct BochsArgs {
+    /// The source's tarball, in place of the one that is fetched from the machine's own Debian mirror.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub bochs_source: Option<PathBuf>,
 }
 
 /// Arguments of `fetch`.

@@ -1,6 +1,7 @@
 //! The lab's command line: one file a verb.
 
 pub mod args;
+mod bochs;
 mod doctor;
 mod fetch;
 mod list;
@@ -41,6 +42,7 @@ pub fn main(lab: &Lab) -> ExitCode {
     let done = match &lab.verb {
         Verb::Run(args) => run::run(lab, args),
         Verb::Fetch(args) => fetch::fetch(lab, args),
+        Verb::Bochs(args) => bochs::build(args),
         Verb::List => list::list(lab),
         Verb::Doctor => doctor::doctor(),
     };

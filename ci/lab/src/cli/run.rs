@@ -1,6 +1,7 @@
 //! `run`: boots kernels, some at a time, and says what came of each as it ends.
 
 use super::args::{Lab, Machine, Run};
+use super::bochs;
 use super::progress::Progress;
 use super::{Failure, Outcome};
 use crate::boot::{self, Boot, Ending, Watch};
@@ -13,7 +14,6 @@ use crate::mailbox::Event;
 use crate::results::{Booted, CONSOLE, Directory};
 use kvm_memtype::config::Set;
 use kvm_memtype::execute::chain;
-use kvm_memtype::machine::bochs::Bochs;
 use kvm_memtype::report::Outcome as SuiteOutcome;
 use std::error::Error;
 use std::fs;
@@ -158,15 +158,14 @@ impl Task {
         let cmdline =
             [boot::CMDLINE.to_owned()].into_iter().chain(self.variant.cmdline.clone()).collect::<Vec<_>>().join(" ");
         let machine = machine(args);
+        let bochs = bochs::of(machine, &args.bochs, root, say)?;
+        let clock = bochs.as_ref().and_then(|bochs| bochs.clock.clone());
         let job = Job {
             time: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
             modules,
             suites: args.suite.clone(),
             arguments: args.arguments.clone(),
-            environment: match machine {
-                Machine::Bochs => [("KVM_MEMTYPE_CLOCK".to_owned(), "memtime".to_owned())].into(),
-                Machine::StockBochs | Machine::QemuSvm => [].into(),
-            },
+            environment: clock.into_iter().map(|clock| ("KVM_MEMTYPE_CLOCK".to_owned(), clock)).collect(),
             power: if machine == Machine::QemuSvm { Power::Qemu } else { Power::Bochs },
         };
         let initrd = image::initrd(&job, &files)?;
@@ -203,9 +202,9 @@ impl Task {
         };
         let silence = Duration::from_secs(args.silence);
         let watch = Watch::new(&dir.path().join(CONSOLE), silence, &STOP, &mut each)?;
-        let ending = match machine {
-            Machine::Bochs | Machine::StockBochs => boot::bochs::run(&Bochs::find()?, &boot, watch)?,
-            Machine::QemuSvm => boot::qemu::run(&boot, watch)?,
+        let ending = match &bochs {
+            Some(bochs) => boot::bochs::run(bochs, &boot, watch)?,
+            None => boot::qemu::run(&boot, watch)?,
         };
         Ok(Came { ending, release, suites, dir })
     }

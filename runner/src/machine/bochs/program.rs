@@ -53,6 +53,19 @@ impl Bochs {
     /// # Errors
     /// It is not there, or does not say what Bochs says.
     pub fn find() -> Result<Bochs, MachineError> {
+        Bochs::first(cache().map(|cache| built(&cache)))
+    }
+
+    /// Finds the Bochs of a distribution: what `KVM_MEMTYPE_BOCHS` says, else the first on PATH.
+    ///
+    /// # Errors
+    /// It is not there, or does not say what Bochs says.
+    pub fn distributed() -> Result<Bochs, MachineError> {
+        Bochs::first(None)
+    }
+
+    /// What the variable says, else the one at `built`, else the first on PATH.
+    fn first(built: Option<PathBuf>) -> Result<Bochs, MachineError> {
         let wrong = |what| MachineError { what, source: None };
         if let Some(path) = env::var_os(VARIABLE).map(PathBuf::from) {
             return match is_program(&path) {
@@ -62,8 +75,8 @@ impl Bochs {
         }
         let path = env::var_os("PATH").unwrap_or_default();
         let on_path = env::split_paths(&path).map(|dir| dir.join(NAME));
-        let found = cache().map(|cache| built(&cache)).into_iter().chain(on_path).find(|path| is_program(path));
-        let advice = "build it with the lab, install the package bochs, or name the program in";
+        let found = built.into_iter().chain(on_path).find(|path| is_program(path));
+        let advice = "build it by `lab bochs`, install the package bochs, or name the program in";
         Bochs::at(&found.ok_or_else(|| wrong(format!("there is no {NAME}; {advice} {VARIABLE}")))?)
     }
 

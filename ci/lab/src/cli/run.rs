@@ -14,6 +14,7 @@ use crate::mailbox::Event;
 use crate::results::{Booted, CONSOLE, Directory};
 use kvm_memtype::config::Set;
 use kvm_memtype::execute::chain;
+use kvm_memtype::host::CLOCK;
 use kvm_memtype::report::Outcome as SuiteOutcome;
 use std::error::Error;
 use std::fs;
@@ -165,7 +166,7 @@ impl Task {
             modules,
             suites: args.suite.clone(),
             arguments: args.arguments.clone(),
-            environment: clock.into_iter().map(|clock| ("KVM_MEMTYPE_CLOCK".to_owned(), clock)).collect(),
+            environment: clock.into_iter().map(|clock| (CLOCK.to_owned(), clock)).collect(),
             power: if machine == Machine::QemuSvm { Power::Qemu } else { Power::Bochs },
         };
         let initrd = image::initrd(&job, &files)?;

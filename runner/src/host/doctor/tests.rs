@@ -49,6 +49,7 @@ fn intel() -> Host {
         rights: Rights { root: true, sys_admin: true, blind: BTreeMap::new(), host_msrs: true },
         dma: Offer::default(),
         pci: Vec::new(),
+        clock: None,
     }
 }
 

@@ -101,7 +101,15 @@ impl Writer {
     }
 }
 
-/// Locks a run's file until it is closed.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that another thread has just forked holds it open until its exec, and
+        // with it the lock.
+        let _ = self.file.unlock();
+    }
+}
+
+/// Locks a run's file until its writer is gone.
 fn lock(file: &File, dir: &Path) -> Result<(), ResultsError> {
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => ResultsError::Locked { dir: dir.to_owned() },

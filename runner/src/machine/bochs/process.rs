@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::ops::ControlFlow;
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -88,6 +89,8 @@ impl Bochs {
         if self.debugger {
             command.args(["-rc", &path(go_on.as_raw_fd())]);
         }
+        // SAFETY: the closure runs in the child between fork and exec, makes system calls only and allocates nothing.
+        unsafe { command.pre_exec(without_alarms) };
         let open = Open { files: vec![&rom, disk, &log, &text, &go_on], pipe: Some((serial, serial_end)) };
         let mut errors = Vec::new();
         let cause = process::run(&mut command, open, timeout, |event| match event {
@@ -105,4 +108,18 @@ impl Bochs {
         let [message, log] = [errors, kept].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         Ok(Ended { cause, message, log })
     }
+}
+
+/// Blocks SIGALRM for the program to come. A Bochs built to show its speed, as Debian's is, sets an alarm each second,
+/// whose handler writes to the log: where the alarm comes upon a write to the log, it waits for ever for the lock that
+/// it interrupted.
+fn without_alarms() -> io::Result<()> {
+    // SAFETY: the set is initialised before it is used, and both pointers are to it alone.
+    let blocked = unsafe {
+        let mut alarm = std::mem::zeroed();
+        libc::sigemptyset(&mut alarm);
+        libc::sigaddset(&mut alarm, libc::SIGALRM);
+        libc::sigprocmask(libc::SIG_BLOCK, &alarm, std::ptr::null_mut())
+    };
+    if blocked == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -37,6 +37,9 @@ pub const NAMES: &[(&str, &str)] = &[
         "whether KVM has KVM_CAP_X86_APIC_BUS_CYCLES_NS, new in the release that stopped honouring guest MTRRs (6.11)",
     ),
     ("quirks", "KVM_CAP_DISABLE_QUIRKS2: the quirks that can be disabled"),
+    ("offers-ignore-guest-pat", "whether KVM_X86_QUIRK_IGNORE_GUEST_PAT is among `quirks`"),
+    ("ignore-guest-pat", "whether that quirk is on in the VM: it was not disabled"),
+    ("cd-nw-cleared", "whether KVM_X86_QUIRK_CD_NW_CLEARED is on in the VM: it was not disabled"),
     ("memslots-v2", "whether KVM has KVM_CAP_USER_MEMORY2"),
     ("guest-memfd", "whether KVM has KVM_CAP_GUEST_MEMFD on a default VM"),
     (

@@ -6,6 +6,7 @@ use super::facts::{Fact, Facts};
 use super::kvm::{Kvm, KvmTrouble};
 use super::module::Modules;
 use super::pci::Device;
+use super::quirks::{CD_NW_CLEARED, IGNORE_GUEST_PAT};
 use super::rights::Rights;
 use crate::machine::qemu::TCG_MAXPHYADDR;
 use crate::plan::vm::VmConfig;
@@ -111,6 +112,7 @@ impl Host {
         set("self-snoop", Fact::Bool(self.cpu.self_snoop));
         set("apic-bus-cycles", Fact::Bool(kvm.apic_bus_cycles));
         set("quirks", Fact::Int(kvm.quirks.into()));
+        set("offers-ignore-guest-pat", Fact::Bool(kvm.quirks & IGNORE_GUEST_PAT != 0));
         set("memslots-v2", Fact::Bool(kvm.memslots_v2));
         set("guest-memfd", Fact::Bool(kvm.guest_memfd));
         set("one-reg", Fact::Bool(kvm.one_reg));
@@ -132,6 +134,9 @@ pub fn vm_facts(host: &Facts, vm: &VmConfig) -> Facts {
     facts.0.insert("cpuid-mtrr".to_owned(), Fact::Bool(mtrr));
     facts.0.insert("disabled-quirks".to_owned(), Fact::Int(vm.disable_quirks.0.into()));
     facts.0.insert("non-coherent-dma".to_owned(), Fact::Bool(vm.non_coherent_dma));
+    let mut set = |name: &str, fact: bool| facts.0.insert(name.to_owned(), Fact::Bool(fact));
+    set("ignore-guest-pat", vm.disable_quirks.0 & IGNORE_GUEST_PAT == 0);
+    set("cd-nw-cleared", vm.disable_quirks.0 & CD_NW_CLEARED == 0);
     facts
 }
 

@@ -21,6 +21,8 @@ pub const QUIRKS: [(&str, &str); 12] = [
     ("NESTED_SVM_SHARED_PAT", "L2 uses L1's PAT"),
 ];
 
+/// KVM_X86_QUIRK_CD_NW_CLEARED.
+pub const CD_NW_CLEARED: u32 = 1 << 1;
 /// KVM_X86_QUIRK_IGNORE_GUEST_PAT: offered with EPT on a CPU with self-snoop, from the kernels on that have it.
 pub const IGNORE_GUEST_PAT: u32 = 1 << 9;
 

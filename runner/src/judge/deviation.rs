@@ -4,6 +4,7 @@ use super::ending::{EndKind, Suberror};
 use crate::config::{self, ConfigError, Source};
 use crate::host::facts::Facts;
 use crate::machine::End;
+use crate::model::leaf::LeafType;
 use crate::model::policy::{BitRange, MsrRange, When};
 use crate::model::{Action, Class, Decision, Effect};
 use crate::plan::pattern::{Patterns, fits, matches};
@@ -73,6 +74,22 @@ impl PointExcuse {
     }
 }
 
+/// Leaf SPTEs that a deviation excuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LeafExcuse {
+    /// What is predicted.
+    expected: LeafType,
+    /// What is seen.
+    seen: LeafType,
+}
+
+impl LeafExcuse {
+    fn excuses(self, expected: Effect, seen: Effect) -> bool {
+        (expected, seen) == (Effect::Leaf(self.expected), Effect::Leaf(self.seen))
+    }
+}
+
 /// An ending that a deviation excuses.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -117,6 +134,9 @@ pub struct Deviation {
     /// The points that it excuses.
     #[serde(default)]
     points: Vec<PointExcuse>,
+    /// The leaf SPTEs that it excuses.
+    #[serde(default)]
+    leaves: Vec<LeafExcuse>,
     /// The endings that it excuses.
     #[serde(default)]
     ends: Vec<EndExcuse>,
@@ -143,7 +163,11 @@ impl Deviation {
     /// Whether it excuses a point.
     pub fn excuses(&self, decision: &Decision<'_>) -> bool {
         let Ok(prediction) = decision.predicted else { return false };
-        self.points.iter().any(|excuse| excuse.excuses(decision.action, prediction.expected, decision.seen))
+        let Decision { action, seen, .. } = *decision;
+        match action {
+            Action::Leaf { .. } => self.leaves.iter().any(|excuse| excuse.excuses(prediction.expected, seen)),
+            _ => self.points.iter().any(|excuse| excuse.excuses(action, prediction.expected, seen)),
+        }
     }
 
     /// Whether it excuses an ending of that kind.
@@ -158,7 +182,7 @@ impl Deviation {
 
     /// Whether it must show where it applies, with the kernel's log watched or not.
     pub fn must_show(&self, log_watched: bool) -> bool {
-        let by_log_alone = self.points.is_empty() && self.ends.is_empty();
+        let by_log_alone = self.points.is_empty() && self.leaves.is_empty() && self.ends.is_empty();
         !self.once_a_boot && (log_watched || !by_log_alone)
     }
 }
@@ -219,8 +243,9 @@ fn check(source: &Source, deviation: &Deviation, tests: &[String]) -> Result<(),
         Err(ConfigError::at(source, deviation.id.span(), message))
     };
     let mut bytes = deviation.ends.iter().flat_map(|end| end.bytes.split_whitespace());
-    if deviation.points.is_empty() && deviation.ends.is_empty() && deviation.kernel_log.is_empty() {
-        return bad("it excuses no `points`, no `ends` and no `kernel-log`");
+    let Deviation { points, leaves, ends, kernel_log, .. } = deviation;
+    if points.is_empty() && leaves.is_empty() && ends.is_empty() && kernel_log.is_empty() {
+        return bad("it excuses no `points`, no `leaves`, no `ends` and no `kernel-log`");
     }
     if deviation.kernel_log.iter().any(|part| part.trim_matches(['*', ' ']).is_empty()) {
         return bad("a part of a line in `kernel-log` is empty, so it fits every line");
@@ -235,7 +260,9 @@ fn check(source: &Source, deviation: &Deviation, tests: &[String]) -> Result<(),
             (false, ..) => return bad("only an internal error has a `suberror` and `bytes`"),
         }
     }
-    if deviation.points.iter().any(|excuse| excuse.expected == excuse.seen && excuse.seen != Class::Value) {
+    let same_leaf = |excuse: &LeafExcuse| excuse.expected == excuse.seen;
+    let same = |excuse: &PointExcuse| excuse.expected == excuse.seen && excuse.seen != Class::Value;
+    if deviation.points.iter().any(same) || deviation.leaves.iter().any(same_leaf) {
         return bad("what is expected and what is seen are the same");
     }
     Ok(())
@@ -281,6 +308,10 @@ mod tests {
             assert_ne!(text, ends);
             said(&text)
         };
+        let leaf = deviation("leaves = [{ expected = 'UC-', seen = 'WB' }]\n");
+        assert!(said(&leaf).contains(":7:24: `UC-` is no type of a leaf"), "{}", said(&leaf));
+        let none = deviation("leaves = [{ expected = 'WB', seen = 'WB' }]\n");
+        assert!(said(&none).contains("what is expected and what is seen are the same"));
         let fact = changed("machine", "machin");
         assert!(fact.contains(":5:11: unknown fact `machin`, did you mean `machine`?"), "{fact}");
         let never = changed("[{ machine = \"kvm\" }]", "[]");

@@ -2,7 +2,7 @@
 
 use super::mce::{self, Mce};
 use super::point::{Effect, Prediction, Rule, Why};
-use super::policy::RegisterRow;
+use super::policy::{RegisterRow, ZapEvent};
 use super::register::{self, Fate, View};
 use super::replay::Replay;
 use wire::outcome::{Outcome, ReadOutcome};
@@ -48,12 +48,19 @@ impl<'p> Replay<'p> {
             rule,
             source,
         });
+        let cr0 = self.state.cpu(at.cpu).cr0;
         if let Some(now) = register::now(value, seen) {
             match at.register {
                 Register::Msr(index) if outcome.fault.is_none() => self.store_msr(at.cpu, index, now),
                 Register::Msr(index) => self.adopt_msr(at.cpu, index, now),
                 Register::Cr4 => self.state.cpu(at.cpu).cr4 = Some(now),
                 _ => self.set_cr0(at.cpu, now),
+            }
+        }
+        if outcome.fault.is_none() {
+            match at.register {
+                Register::Msr(index) => self.msr_written(at.cpu, index),
+                _ => self.cr0_written(ZapEvent::MovCd, at.cpu, cr0),
             }
         }
         (seen, predicted)

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use wire::step::{SlotApi, Status};
 
 /// Where KVM checks a memslot's place and size.
-pub const SOURCE: &str = "virt/kvm/kvm_main.c:kvm_set_memory_region";
+pub const SOURCE: &str = "virt/kvm/kvm_main.c:__kvm_set_memory_region (7.2: kvm_set_memory_region)";
 /// KVM_MEM_READONLY.
 const READONLY: u32 = 1 << 1;
 const PAGE: u64 = 4096;
@@ -64,6 +64,8 @@ pub struct Backing {
     pub offset: u64,
     /// Whether the guest cannot write it.
     pub readonly: bool,
+    /// Whether it is a device's memory: a PCI BAR of the host.
+    pub device: bool,
 }
 
 impl Slots {
@@ -71,7 +73,7 @@ impl Slots {
     pub fn at(&self, gpa: u64) -> Option<Backing> {
         self.present.iter().find_map(|(&slot, it)| {
             let offset = gpa.checked_sub(it.gpa).filter(|&offset| offset < it.size)?;
-            Some(Backing { slot, offset, readonly: it.is_readonly() })
+            Some(Backing { slot, offset, readonly: it.is_readonly(), device: self.devices.contains(&slot) })
         })
     }
 

@@ -1,6 +1,8 @@
 //! A point: what was done, what was seen, and what is predicted, in a form that is cheap to make by the hundred
 //! thousand.
 
+use super::leaf::LeafType;
+use super::policy::ZapEvent;
 use wire::insn::Insn;
 use wire::memtype::{EptType, MemType};
 use wire::outcome::{After, Fault};
@@ -34,6 +36,10 @@ pub enum Action {
     Cpuid { leaf: u32, subleaf: u32 },
     /// The host did a step.
     Step(Step),
+    /// KVM made a leaf SPTE of a page of the test window: level 1 for 4K, 2 for 2M, 3 for 1G.
+    Leaf { gpa: u64, level: u8 },
+    /// Something happened that may zap the leaves of the test window.
+    Zap(ZapEvent),
     /// The VM shut down on a triple fault, or should have.
     TripleFault,
 }
@@ -81,6 +87,10 @@ pub enum Effect {
     Type(MemType),
     /// Timed accesses took what they took: nobody can tell their memory type. Only seen.
     Times,
+    /// A leaf that says this of memory types.
+    Leaf(LeafType),
+    /// So many leaves are gone, of so many that were there.
+    Zapped { leaves: usize, of: usize },
     /// An exception.
     Trap(Trap),
     /// Nothing of the kind happened.
@@ -100,7 +110,7 @@ pub enum Class {
     /// A value: of a read, of a memory access, or of a register that holds something else than was written. Or the
     /// effective type of timed accesses.
     Value,
-    /// An exception or a triple fault that an event brings about.
+    /// An exception, a triple fault or a zap that an event brings about.
     Event,
     /// Nothing happens where something could have.
     Nothing,
@@ -134,7 +144,9 @@ impl Effect {
             },
             Effect::Reply { .. } => Class::Refused,
             Effect::Value(_) | Effect::AnyValue | Effect::Memory { .. } => Class::Value,
-            Effect::Type(_) | Effect::Times => Class::Value,
+            Effect::Type(_) | Effect::Times | Effect::Leaf(_) => Class::Value,
+            Effect::Zapped { leaves: 0, .. } => Class::Nothing,
+            Effect::Zapped { .. } => Class::Event,
             Effect::Ran => Class::Accepted,
             Effect::Trap(_) | Effect::Happened => Class::Event,
             Effect::Nothing => Class::Nothing,
@@ -195,11 +207,19 @@ pub enum Rule {
     NeverRead,
     NeverWritten,
     Ignored,
-    Reserved { bits: u64 },
-    NoType { byte: u8, value: u8 },
+    Reserved {
+        bits: u64,
+    },
+    NoType {
+        byte: u8,
+        value: u8,
+    },
     Reset,
     Init,
-    Cr0Combination { bit: u8, needs: u8 },
+    Cr0Combination {
+        bit: u8,
+        needs: u8,
+    },
     Cr0Paging,
     Cr0Undefined,
     Privileged,
@@ -224,8 +244,25 @@ pub enum Rule {
     MceTripleFault,
     MceRegister,
     NoMachineCheck,
-    PageType { mtrr: MemType, pat: MemType, cd: bool },
-    EptPageType { ept: EptType, pat: MemType, cd: bool },
+    PageType {
+        mtrr: MemType,
+        pat: MemType,
+        cd: bool,
+    },
+    EptPageType {
+        ept: EptType,
+        pat: MemType,
+        cd: bool,
+    },
+    LeafAlways,
+    /// By the SDM; and by KVM's own lookup where that is another one.
+    GuestMtrr {
+        memtype: MemType,
+        kvm: Option<MemType>,
+    },
+    ZapAll,
+    ZapRange,
+    NoZap,
 }
 
 /// A prediction and who makes it.
@@ -276,6 +313,16 @@ pub enum Why {
     TypeState,
     /// The architecture leaves the type undefined.
     TypeUndefined,
+    /// What CR0 or IA32_MTRR_DEF_TYPE holds, or which memslot it is, is not known.
+    LeafState,
+    /// It depends on the vCPU that faulted, and which that is is not known.
+    LeafCpu,
+    /// Vendor module and two-dimensional paging are not known.
+    LeafFormat,
+    /// The page was accessed, but no SPTE that maps it was seen.
+    NoLeaf,
+    /// Ranges of these types overlap, of which the SDM says nothing.
+    Overlap(MemType, MemType),
 }
 
 /// One point.

@@ -2,6 +2,7 @@
 
 use super::clock::Clock;
 use super::event::Event;
+use super::leaf::Leaves;
 use super::mce;
 use super::mmio;
 use super::point::{Action, Decision, Effect, Exit, Prediction, Rule, Why};
@@ -15,7 +16,7 @@ use wire::register::{Place, Register};
 use wire::step::{Status, Step};
 
 /// Takes the points that an event decides.
-trait Decide<'p>: FnMut(Action, Effect, Result<Prediction<'p>, Why>) {}
+pub(super) trait Decide<'p>: FnMut(Action, Effect, Result<Prediction<'p>, Why>) {}
 impl<'p, F: FnMut(Action, Effect, Result<Prediction<'p>, Why>)> Decide<'p> for F {}
 
 /// One policy's view of a run.
@@ -25,6 +26,7 @@ pub struct Replay<'p> {
     pub(super) facts: &'p Facts,
     pub(super) clock: Option<&'p Clock>,
     pub(super) state: State,
+    pub(super) leaves: Leaves<'p>,
 }
 
 impl<'p> Replay<'p> {
@@ -33,7 +35,7 @@ impl<'p> Replay<'p> {
         let maxphyaddr = facts.int("maxphyaddr").and_then(|bits| bits.try_into().ok());
         let mut state = State::new(maxphyaddr);
         state.plugged = facts.is("non-coherent-dma");
-        Replay { policy, facts, clock, state }
+        Replay { policy, facts, clock, state, leaves: Leaves::default() }
     }
 
     /// Takes the next event and adds the points that it decides.
@@ -48,6 +50,9 @@ impl<'p> Replay<'p> {
                 if let Step::InjectMce { cpu, .. } | Step::StartCpu { cpu, .. } = step {
                     self.settle(cpu, false, &mut decide);
                 }
+                if step == Step::Mark {
+                    self.mark(&mut decide);
+                }
                 let predicted = self.step(step, status, value);
                 decide(Action::Step(step), Effect::Reply { status, value }, predicted);
             }
@@ -57,7 +62,7 @@ impl<'p> Replay<'p> {
             Event::Host(&HostRecord::MmioWrite { width, gpa, value, .. }) => {
                 self.state.exits.push_back(Exit { write: true, width, gpa, value });
             }
-            Event::Host(HostRecord::Spte { .. }) => {}
+            Event::Host(&HostRecord::Spte { gfn, level, old, new }) => self.spte(gfn, level, old, new, &mut decide),
             Event::Write { at, value, outcome } => {
                 let (seen, predicted) = self.write(at, value, outcome);
                 decide(Action::Write(at, value), seen, predicted);
@@ -85,6 +90,7 @@ impl<'p> Replay<'p> {
                 decide(Action::Exec { insn, cpl }, seen, predicted);
             }
             Record::Access(access) => {
+                self.touch(&access);
                 let (seen, expected, rule) = mmio::access(&access, &mut self.state.slots, &mut self.state.exits);
                 let last = access.gpa.saturating_add(access.width.into());
                 let predicted = if !self.policy.host {

@@ -75,6 +75,11 @@ impl State {
         self.cpus.entry(index).or_insert_with(|| Cpu { maxphyaddr, ..Cpu::default() })
     }
 
+    /// The vCPUs that run, and so can fault.
+    pub fn running(&self) -> impl Iterator<Item = &Cpu> {
+        self.cpus.values().filter(|cpu| cpu.long_mode)
+    }
+
     /// All vCPUs of which something is known, by index.
     pub fn cpus(&self) -> Vec<u8> {
         self.cpus.keys().copied().collect()

@@ -3,7 +3,7 @@
 use super::mce::{self, Mce};
 use super::memslot::{self, EEXIST, EINVAL, ENOENT, Slot};
 use super::point::{Effect, Prediction, Rule, Why};
-use super::policy::FlagRule;
+use super::policy::{FlagRule, ZapEvent};
 use super::register::{Fate, View};
 use super::replay::Replay;
 use wire::layout::{FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, START_CR0, VARIABLE_MTRRS};
@@ -54,7 +54,12 @@ impl<'p> Replay<'p> {
             Step::ListsMsr { index } => {
                 let row = self.row(index).ok_or(Why::NoRow)?;
                 let listed = row.listed.ok_or(Why::NoRow)?;
-                by(&row.name, Rule::Listed, "x86.c:msrs_to_save_base", reply(Status::Done, listed.into()))
+                by(
+                    &row.name,
+                    Rule::Listed,
+                    "x86.c:msrs_to_save_base (6.1: msrs_to_save_all)",
+                    reply(Status::Done, listed.into()),
+                )
             }
             Step::SetMaxphyaddr { .. } => by("CPUID", Rule::Always, "cpuid.c:kvm_vcpu_ioctl_set_cpuid2", DONE),
             Step::CopyState { from, to } => {
@@ -64,7 +69,12 @@ impl<'p> Replay<'p> {
                     fate.is_some_and(|(fate, ..)| fate == Fate::Refused)
                 });
                 let expected = reply(if refused { Status::Refused } else { Status::Done }, 0);
-                by("save and restore", Rule::Always, "x86.c:__set_sregs_common, kvm_set_msr_common", expected)
+                by(
+                    "save and restore",
+                    Rule::Always,
+                    "regs.c:__set_sregs_common (6.1: x86.c); x86.c:kvm_set_msr_common",
+                    expected,
+                )
             }
             Step::SetupMce { cpu, mcg_cap } => {
                 let rules = self.policy.mce.as_ref().ok_or(Why::NoRow)?;
@@ -104,7 +114,9 @@ impl<'p> Replay<'p> {
                 let expected = value.map_or(Effect::AnyReply, |value| reply(Status::Done, value));
                 by("memslot's memory", Rule::Kept, "mmap of the VMM", expected)
             }
-            Step::StartCpu { .. } => by("vCPU", Rule::Always, "x86.c:kvm_arch_vcpu_ioctl_set_sregs", DONE),
+            Step::StartCpu { .. } => {
+                by("vCPU", Rule::Always, "regs.c:kvm_arch_vcpu_ioctl_set_sregs (6.1: x86.c)", DONE)
+            }
             Step::Mark => by("mark", Rule::Always, "the VMM", DONE),
             Step::PlugDma => {
                 let expected = if self.state.plugged { reply(Status::Errno(EEXIST), 0) } else { DONE };
@@ -136,9 +148,14 @@ impl<'p> Replay<'p> {
         match step {
             Step::SetMsr { cpu, index, value } | Step::SetOneReg { cpu, index, value } => {
                 self.store_msr(cpu, index, value);
+                self.msr_written(cpu, index);
             }
             Step::GetMsr { cpu, index } | Step::GetOneReg { cpu, index } => self.adopt_msr(cpu, index, value),
-            Step::SetCr0 { cpu, value } => self.set_cr0(cpu, value),
+            Step::SetCr0 { cpu, value } => {
+                let before = self.state.cpu(cpu).cr0;
+                self.set_cr0(cpu, value);
+                self.cr0_written(ZapEvent::SetSregsCd, cpu, before);
+            }
             Step::GetCr0 { cpu } => self.set_cr0(cpu, value),
             Step::ListsMsr { .. } => {}
             Step::SetMaxphyaddr { cpu, bits } => self.state.cpu(cpu).maxphyaddr = Some(bits),
@@ -156,9 +173,13 @@ impl<'p> Replay<'p> {
                 }
             }
             Step::SetSlot { slot, flags, gpa, pages, .. } => {
+                self.slot_goes(slot);
                 self.state.slots.set(slot, Slot::new(gpa, pages, flags));
             }
-            Step::DeleteSlot { slot, .. } => self.state.slots.delete(slot),
+            Step::DeleteSlot { slot, .. } => {
+                self.slot_goes(slot);
+                self.state.slots.delete(slot);
+            }
             Step::Poke { slot, offset, value } => self.state.slots.store(slot, offset.into(), 8, value),
             Step::Peek { slot, offset } => self.state.slots.store(slot, offset.into(), 8, value),
             Step::StartCpu { cpu, .. } => {
@@ -166,10 +187,23 @@ impl<'p> Replay<'p> {
                 (cpu.cr0, cpu.cr4) = (Some(START_CR0), Some(super::state::START_CR4));
                 (cpu.long_mode, cpu.after_init) = (true, false);
             }
-            Step::SetMmioSlot { slot, gpa } => self.state.slots.set_device(slot, Slot::new(gpa, 1, 0)),
-            Step::PlugDma => self.state.plugged = true,
-            Step::UnplugDma => self.state.plugged = false,
+            Step::SetMmioSlot { slot, gpa } => {
+                self.slot_goes(slot);
+                self.state.slots.set_device(slot, Slot::new(gpa, 1, 0));
+            }
+            Step::PlugDma | Step::UnplugDma => {
+                self.state.plugged = step == Step::PlugDma;
+                let event = if self.state.plugged { ZapEvent::PlugDma } else { ZapEvent::UnplugDma };
+                self.happened(event, 0, 0);
+            }
             Step::Mark => {}
+        }
+    }
+
+    /// A memslot is changed, moved or deleted, if it is there: KVM may zap any leaf for that.
+    fn slot_goes(&mut self, slot: u8) {
+        if self.state.slots.has(slot) {
+            self.leaves.forget();
         }
     }
 

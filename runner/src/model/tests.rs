@@ -15,6 +15,7 @@ fn facts(more: &[(&str, Fact)]) -> Facts {
     let known = [
         ("machine", Fact::Text("kvm".into())),
         ("apic-bus-cycles", Fact::Bool(true)),
+        ("offers-ignore-guest-pat", Fact::Bool(false)),
         ("ignore-msrs", Fact::Bool(false)),
         ("memslots-v2", Fact::Bool(true)),
         ("mce-caps", Fact::Int(0x100_0100)),

@@ -45,6 +45,11 @@ impl fmt::Display for Action {
                 write!(f, "CPUID {leaf:#x}.{subleaf}: {what}")
             }
             Action::Step(step) => StepWords(step).fmt(f),
+            Action::Leaf { gpa, level } => {
+                let size = ["4K", "2M", "1G"].get(usize::from(level).wrapping_sub(1)).copied();
+                write!(f, "leaf SPTE of GPA {gpa:#x} ({})", size.unwrap_or("of unknown size"))
+            }
+            Action::Zap(event) => write!(f, "leaf SPTEs after {event}"),
             Action::TripleFault => f.write_str("triple fault"),
         }
     }
@@ -167,6 +172,10 @@ impl fmt::Display for EffectOf {
             }
             Effect::Type(memtype) => memtype.fmt(f),
             Effect::Times => f.write_str("times of no known type"),
+            Effect::Leaf(leaf) => leaf.fmt(f),
+            Effect::Zapped { leaves: 0, of } => write!(f, "none of {of} zapped"),
+            Effect::Zapped { leaves, of } if leaves == of => write!(f, "all {of} zapped"),
+            Effect::Zapped { leaves, of } => write!(f, "{leaves} of {of} zapped"),
             Effect::Trap(Trap { vector, error, cpl }) => {
                 write!(f, "{} at CPL {cpl}", Exception(vector, Some(error)))
             }
@@ -217,6 +226,14 @@ impl fmt::Display for Rule {
             Rule::NoMachineCheck => "nothing was injected that raises #MC",
             Rule::PageType { mtrr, pat, cd } => return write!(f, "MTRR type {mtrr}, PAT type {pat}, {}", caching(cd)),
             Rule::EptPageType { ept, pat, cd } => return write!(f, "EPT type {ept}, PAT type {pat}, {}", caching(cd)),
+            Rule::LeafAlways => "whatever type the guest's MTRRs say",
+            Rule::GuestMtrr { memtype, kvm: None } => return write!(f, "guest MTRR type {memtype}"),
+            Rule::GuestMtrr { memtype, kvm: Some(kvm) } => {
+                return write!(f, "guest MTRR type {memtype} by the SDM; KVM's own lookup gives {kvm}");
+            }
+            Rule::ZapAll => "zaps all leaves",
+            Rule::ZapRange => "zaps the leaves of the range",
+            Rule::NoZap => "zaps no leaf",
         })
     }
 }
@@ -240,6 +257,15 @@ impl fmt::Display for Why {
             Why::NoClass => "by the clock model of this machine no memory type takes such times",
             Why::TypeState => "what MTRRs, PAT or CR0 hold is not known",
             Why::TypeUndefined => "MTRRs leave the type undefined",
+            Why::LeafState => "it is not known what CR0 or IA32_MTRR_DEF_TYPE holds, or which memslot it is",
+            Why::LeafCpu => "it depends on the vCPU that faulted, which is not known",
+            Why::LeafFormat => {
+                "the format of SPTEs is not known: it takes the vendor module and its parameter ept or npt"
+            }
+            Why::NoLeaf => "the page was accessed, but no SPTE that maps it was seen",
+            Why::Overlap(one, other) => {
+                return write!(f, "MTRRs of types {one} and {other} overlap, of which the SDM says nothing");
+            }
         })
     }
 }

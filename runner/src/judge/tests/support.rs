@@ -86,6 +86,7 @@ pub fn facts() -> Facts {
             ("machine", Fact::Text("kvm".into())),
             ("kvm-vendor", Fact::Text("kvm_intel".into())),
             ("apic-bus-cycles", Fact::Bool(true)),
+            ("offers-ignore-guest-pat", Fact::Bool(false)),
             ("ignore-msrs", Fact::Bool(false)),
             ("memslots-v2", Fact::Bool(true)),
             ("guest-memfd", Fact::Bool(false)),

@@ -2,6 +2,7 @@
 //!
 //! A policy is a table of rows; the first that matches wins. Its own rows come before those of its base.
 
+mod leaf;
 mod load;
 mod ranges;
 mod rows;
@@ -10,6 +11,7 @@ mod when;
 #[cfg(test)]
 mod tests;
 
+pub use leaf::{LeafRow, LeafRule, ZapEvent, ZapRow, ZapRule};
 pub use load::{Policies, PolicyError};
 pub use ranges::{BitRange, MsrRange};
 pub use rows::{
@@ -52,6 +54,12 @@ pub struct Policy {
     /// Memslot flags.
     #[serde(default, rename = "memslot-flag")]
     pub memslot_flags: Vec<MemslotFlagRow>,
+    /// Leaf SPTEs.
+    #[serde(default, rename = "leaf")]
+    pub leaves: Vec<LeafRow>,
+    /// What zaps leaf SPTEs.
+    #[serde(default, rename = "zap")]
+    pub zaps: Vec<ZapRow>,
     /// Machine checks.
     pub mce: Option<MceRules>,
     /// Effective memory types.
@@ -65,6 +73,8 @@ impl Policy {
         self.registers.extend_from_slice(&base.registers);
         self.instructions.extend_from_slice(&base.instructions);
         self.memslot_flags.extend_from_slice(&base.memslot_flags);
+        self.leaves.extend_from_slice(&base.leaves);
+        self.zaps.extend_from_slice(&base.zaps);
         self.cr0 = self.cr0.take().or_else(|| base.cr0.clone());
         self.mce = self.mce.or(base.mce);
         self.memory = self.memory.take().or_else(|| base.memory.clone());

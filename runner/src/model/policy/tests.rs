@@ -24,7 +24,11 @@ fn facts(facts: &[(&str, Fact)]) -> Facts {
 }
 
 fn kvm(apic_bus_cycles: bool) -> Facts {
-    facts(&[("machine", Fact::Text("kvm".into())), ("apic-bus-cycles", Fact::Bool(apic_bus_cycles))])
+    facts(&[
+        ("machine", Fact::Text("kvm".into())),
+        ("apic-bus-cycles", Fact::Bool(apic_bus_cycles)),
+        ("offers-ignore-guest-pat", Fact::Bool(false)),
+    ])
 }
 
 #[test]
@@ -33,11 +37,14 @@ fn one_policy_governs_each_machine() {
     let governs = |facts: &Facts| policies.governing(facts).unwrap().id.clone();
     assert_eq!(governs(&kvm(true)), "kvm-6.11");
     assert_eq!(governs(&kvm(false)), "kvm-pre-6.11");
+    let mut with_quirk = kvm(true);
+    with_quirk.0.insert("offers-ignore-guest-pat".into(), Fact::Bool(true));
+    assert_eq!(governs(&with_quirk), "kvm-6.16");
     assert_eq!(governs(&facts(&[("machine", Fact::Text("qemu-tcg".into()))])), "architecture");
     assert!(policies.governing(&Facts::default()).is_err());
     assert_eq!(
         policies.get("kvm").unwrap_err().to_string(),
-        "no policy `kvm`; there are architecture, kvm-6.11, kvm-pre-6.11"
+        "no policy `kvm`; there are architecture, kvm-6.11, kvm-6.16, kvm-pre-6.11"
     );
 }
 

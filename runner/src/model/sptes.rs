@@ -1,0 +1,226 @@
+//! Leaf SPTEs in a replay: what is predicted of one that KVM makes, and of those that an event should zap.
+
+use super::leaf::{Format, LeafType, Pending, Scope, Zapped, frame, maps, window_gpa};
+use super::memtype::{Lookup, Mtrrs, NoType};
+use super::point::{Action, Effect, Prediction, Rule, Why};
+use super::policy::{LeafRow, LeafRule, ZapEvent, ZapRow, ZapRule};
+use super::replay::{Decide, Replay};
+use super::state::Cpu;
+use wire::layout::{CR0_CD, FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, VARIABLE_MTRRS};
+use wire::memtype::{EptType, MemType};
+use wire::record::Access;
+
+/// IA32_MTRR_DEF_TYPE.E.
+const MTRRS_ENABLED: u64 = 1 << 11;
+const PAGE: u64 = !0xfff;
+
+/// All that decides about the leaf of a page of the test window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Situation {
+    /// The memslot's memory is a PCI BAR of the host.
+    pub host_mmio: bool,
+    /// The guest cannot write it.
+    pub readonly: bool,
+    /// The VM has non-coherent DMA.
+    pub dma: bool,
+    /// CR0.CD of the vCPU that faults.
+    pub cd: bool,
+    /// The type that its MTRRs give the page, by the SDM.
+    pub mtrr: MemType,
+    /// That type as KVM up to 6.10 looks it up.
+    pub kvm_mtrr: MemType,
+}
+
+/// Whether a condition of a row holds; nothing if that is not known.
+fn holds(wanted: Option<bool>, found: Option<bool>) -> Option<bool> {
+    wanted.map_or(Some(true), |wanted| found.map(|found| found == wanted))
+}
+
+/// The first row whose conditions hold.
+fn first<'a, R>(rows: impl Iterator<Item = (&'a R, [Option<bool>; 3])>) -> Result<&'a R, Why> {
+    for (row, conditions) in rows {
+        if conditions.contains(&Some(false)) {
+            continue;
+        }
+        return if conditions.contains(&None) { Err(Why::LeafState) } else { Ok(row) };
+    }
+    Err(Why::NoRow)
+}
+
+impl<'p> Replay<'p> {
+    /// KVM changed an SPTE.
+    pub(super) fn spte(&mut self, gfn: u64, level: u8, old: u64, new: u64, decide: &mut impl Decide<'p>) {
+        let Some(gpa) = window_gpa(gfn) else { return };
+        match (maps(old, level), maps(new, level)) {
+            (true, false) => self.leaves.zap(gfn),
+            (false, false) => {}
+            (had, true) => {
+                self.leaves.set(gfn);
+                let Some(format) = Format::of(self.facts) else {
+                    return decide(Action::Leaf { gpa, level }, Effect::Happened, Err(Why::LeafFormat));
+                };
+                let leaf = format.leaf(new, level);
+                // A change of other bits than the type's is no new choice of a type.
+                if !had || format.leaf(old, level) != leaf {
+                    decide(Action::Leaf { gpa, level }, Effect::Leaf(leaf), self.predict_leaf(gpa));
+                }
+            }
+        }
+    }
+
+    /// The guest accessed memory.
+    pub(super) fn touch(&mut self, access: &Access) {
+        let last = access.gpa.saturating_add(u64::from(access.width.max(1)) - 1);
+        for gfn in [frame(access.gpa), frame(last)] {
+            let backing = window_gpa(gfn).and_then(|gpa| self.state.slots.at(gpa));
+            if access.fault.is_none() && backing.is_some_and(|backing| !(access.write && backing.readonly)) {
+                self.leaves.touch(gfn);
+            }
+        }
+    }
+
+    /// The situation of a page now, if all of it is known and one vCPU alone runs.
+    pub fn situation(&self, gpa: u64) -> Option<Situation> {
+        let backing = self.state.slots.at(gpa)?;
+        let mut running = self.state.running();
+        let cpu = running.next().filter(|_| running.next().is_none())?;
+        Some(Situation {
+            host_mmio: backing.device,
+            readonly: backing.readonly,
+            dma: self.state.plugged,
+            cd: cpu.cr0? & CR0_CD != 0,
+            mtrr: self.guest_mtrr(cpu, gpa, Lookup::Sdm).ok()?,
+            kvm_mtrr: self.guest_mtrr(cpu, gpa, Lookup::KvmPre611).ok()?,
+        })
+    }
+
+    fn predict_leaf(&self, gpa: u64) -> Result<Prediction<'p>, Why> {
+        let host_mmio = self.state.slots.at(gpa).ok_or(Why::LeafState)?.device;
+        let mut predictions = self.state.running().map(|cpu| self.leaf_by(gpa, host_mmio, cpu));
+        let one = predictions.next().ok_or(Why::LeafCpu)?;
+        let same = |other: Result<Prediction<'p>, Why>| {
+            other.map(|other| other.expected) == one.map(|one: Prediction<'p>| one.expected)
+        };
+        if predictions.all(same) { one } else { Err(Why::LeafCpu) }
+    }
+
+    /// The leaf that `cpu` gets if it faults.
+    fn leaf_by(&self, gpa: u64, host_mmio: bool, cpu: &Cpu) -> Result<Prediction<'p>, Why> {
+        let cd = cpu.cr0.map(|cr0| cr0 & CR0_CD != 0);
+        let applies = self.policy.leaves.iter().filter(|row| row.when.holds(self.facts));
+        let row: &'p LeafRow = first(applies.map(|row| {
+            let conditions = [
+                holds(row.host_mmio, Some(host_mmio)),
+                holds(row.non_coherent_dma, Some(self.state.plugged)),
+                holds(row.cd, cd),
+            ];
+            (row, conditions)
+        }))?;
+        let (leaf, rule) = match row.leaf {
+            LeafRule::Unpredicted => return Err(Why::Unpredicted),
+            LeafRule::Always(leaf) => (leaf, Rule::LeafAlways),
+            LeafRule::GuestMtrr => {
+                let memtype = self.guest_mtrr(cpu, gpa, Lookup::Sdm)?;
+                let kvm = self.guest_mtrr(cpu, gpa, Lookup::KvmPre611).ok();
+                let kvm = kvm.filter(|&kvm| self.policy.host && kvm != memtype);
+                (LeafType::Ept(EptType { memtype, ignore_pat: false }), Rule::GuestMtrr { memtype, kvm })
+            }
+        };
+        Ok(Prediction { expected: Effect::Leaf(leaf), row: &row.name, rule, source: &row.source })
+    }
+
+    /// The type that the MTRRs of `cpu` give the page at `gpa`.
+    fn guest_mtrr(&self, cpu: &Cpu, gpa: u64, rules: Lookup) -> Result<MemType, Why> {
+        let maxphyaddr = cpu.maxphyaddr.ok_or(Why::Maxphyaddr)?;
+        let in_cpuid = self.facts.bool("cpuid-mtrr").ok_or(Why::Cpuid)?;
+        Mtrrs { msrs: &cpu.msrs, maxphyaddr, in_cpuid }.memtype(gpa, rules).map_err(|error| match error {
+            NoType::Overlap(one, other) => Why::Overlap(one, other),
+            NoType::Unknown(_) | NoType::Reserved(_) => Why::Unknown,
+        })
+    }
+
+    /// An MSR of vCPU `cpu` was written.
+    pub(super) fn msr_written(&mut self, cpu: u8, index: u32) {
+        let event = match index {
+            MTRR_DEF_TYPE => ZapEvent::DefType,
+            PAT => ZapEvent::Pat,
+            _ if FIXED_MTRRS.contains(&index) || is_variable(index) => ZapEvent::RangeMtrr,
+            _ => return,
+        };
+        self.happened(event, cpu, index);
+    }
+
+    /// CR0 of vCPU `cpu` was written, and was `before`.
+    pub(super) fn cr0_written(&mut self, event: ZapEvent, cpu: u8, before: Option<u64>) {
+        let after = self.state.cpu(cpu).cr0;
+        if let (Some(before), Some(after)) = (before, after)
+            && (before ^ after) & CR0_CD != 0
+        {
+            self.happened(event, cpu, 0);
+        }
+    }
+
+    /// Something happened, on vCPU `cpu` if on any, and by the MSR `index` if by one.
+    pub(super) fn happened(&mut self, event: ZapEvent, cpu: u8, index: u32) {
+        if !self.policy.host {
+            return;
+        }
+        let msrs = &self.state.cpu(cpu).msrs;
+        let enabled = msrs.get(&MTRR_DEF_TYPE).map(|def_type| def_type & MTRRS_ENABLED != 0);
+        let (base, mask) = (msrs.get(&(index & !1)).copied(), msrs.get(&(index | 1)).copied());
+        let speaks = |row: &&'p ZapRow| row.on.contains(&event) && row.when.holds(self.facts);
+        let row = first(self.policy.zaps.iter().filter(speaks).map(|row| {
+            (
+                row,
+                [holds(row.non_coherent_dma, Some(self.state.plugged)), holds(row.mtrrs_enabled, enabled), Some(true)],
+            )
+        }));
+        let scope = row.and_then(|row| match row.zaps {
+            ZapRule::All => Ok(Scope::All),
+            ZapRule::None => Ok(Scope::Nothing),
+            ZapRule::Unpredicted => Err(Why::Unpredicted),
+            ZapRule::Range if !is_variable(index) => Ok(Scope::Nothing),
+            ZapRule::Range => Ok(covered(base.ok_or(Why::Unknown)?, mask.ok_or(Why::Unknown)?)),
+        });
+        let (row, scope) = scope.map_or_else(|why| (Err(why), Scope::Nothing), |scope| (row, scope));
+        self.leaves.push(Pending { event, row, scope });
+    }
+
+    /// A mark: what the events since the last one zapped is certain now.
+    pub(super) fn mark(&mut self, decide: &mut impl Decide<'p>) {
+        let (zapped, unseen) = self.leaves.mark();
+        for zapped in zapped {
+            let Zapped { pending, leaves, of, due } = zapped;
+            let predicted = pending.row.map(|row| {
+                let rule = match row.zaps {
+                    ZapRule::None => Rule::NoZap,
+                    ZapRule::Range => Rule::ZapRange,
+                    ZapRule::All | ZapRule::Unpredicted => Rule::ZapAll,
+                };
+                Prediction { expected: Effect::Zapped { leaves: due, of }, row: &row.name, rule, source: &row.source }
+            });
+            decide(Action::Zap(pending.event), Effect::Zapped { leaves, of }, predicted);
+        }
+        for gpa in unseen.into_iter().filter_map(window_gpa).filter(|_| self.policy.host) {
+            decide(Action::Leaf { gpa, level: 1 }, Effect::Nothing, Err(Why::NoLeaf));
+        }
+    }
+}
+
+/// Whether an MSR is one of a variable pair.
+fn is_variable(index: u32) -> bool {
+    (MTRR_PHYSBASE0..MTRR_PHYSBASE0 + 2 * VARIABLE_MTRRS).contains(&index)
+}
+
+/// The frames that KVM takes a variable pair to cover, whether V is set or not (`mtrr.c:var_mtrr_range`): one run, from
+/// the base up. A mask that was never written lacks the bits from MAXPHYADDR on, and the range is empty.
+fn covered(base: u64, mask: u64) -> Scope {
+    let start = base & PAGE;
+    match (start | !(mask & PAGE)).wrapping_add(1) {
+        end if end > start => Scope::Frames(frame(start), frame(end - 1)),
+        _ => Scope::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests;

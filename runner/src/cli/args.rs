@@ -54,7 +54,7 @@ pub enum Verb {
     List(List),
     /// Say what this host is and which tests it can decide.
     Doctor(Doctor),
-    /// Show the verdicts of a run again.
+    /// Show the verdicts of a run again, or the leaf SPTEs of several.
     Report(Report),
     /// Show one cell of a run in full: what was done, seen and expected, by which model and why.
     Explain(Explain),
@@ -162,7 +162,11 @@ pub struct Doctor {
 pub struct Report {
     /// A run: a directory, its name under the results directory, or `latest`.
     #[arg(value_name = "RUN", default_value = "latest")]
-    pub run: String,
+    pub runs: Vec<String>,
+    /// Print no verdicts, but tables in Markdown of the memory types that were seen in leaf SPTEs, and of what was
+    /// zapped, with a column for each run.
+    #[arg(long, conflicts_with = "format")]
+    pub leaves: bool,
     /// How to print.
     #[arg(long, value_enum, default_value = "human")]
     pub format: Format,

@@ -1,16 +1,24 @@
-//! `report`: the verdicts of a run again, as they were written.
+//! `report`: the verdicts of a run again, as they were written; or the leaf SPTEs of runs side by side.
 
-use super::args::{Cli, Report};
+use super::args::{Cli, Judging, Report};
+use super::knowledge::Knowledge;
+use super::out::stdout;
 use super::run::reporter;
 use super::{Done, Failure};
-use crate::judge::Verdict;
-use crate::report::{CellVerdict, Cells, Tally};
+use crate::judge::{Judge, Verdict};
+use crate::report::{CellVerdict, Cells, Leaves, Outcome, Tally};
 use crate::results::{self, Run};
 use std::collections::HashSet;
 
 /// Prints the verdicts of a run. A planned cell without one was not run; a verdict without a result is no verdict.
 pub fn report(cli: &Cli, args: &Report) -> Done {
-    let dir = results::find(&cli.results, &args.run)?;
+    if args.leaves {
+        return leaves(cli, args);
+    }
+    let [run] = args.runs.as_slice() else {
+        return Err(Failure::Usage("without --leaves, one run is reported at a time".into()));
+    };
+    let dir = results::find(&cli.results, run)?;
     let again = |what: &str| Failure::Usage(format!("{} {what}: kvm-memtype judge {0}", dir.display()));
     let verdicts: Option<Vec<CellVerdict>> = results::read_verdicts(&dir)?;
     let verdicts = verdicts.ok_or_else(|| again("has no verdicts yet"))?;
@@ -32,4 +40,19 @@ pub fn report(cli: &Cli, args: &Report) -> Done {
     }
     reporter.end(&tally)?;
     Ok(tally.outcome())
+}
+
+/// Prints the tables of leaf SPTEs.
+fn leaves(cli: &Cli, args: &Report) -> Done {
+    let (policies, deviations, clocks) =
+        Knowledge::load(cli.config.as_deref())?.models(Judging { no_deviations: false })?;
+    let judge = Judge::new(&policies, &deviations, &clocks);
+    let runs: Vec<Run> =
+        args.runs.iter().map(|run| Run::read(&results::find(&cli.results, run)?)).collect::<Result<_, _>>()?;
+    let mut leaves = Leaves::default();
+    for run in &runs {
+        leaves.add(&judge, run).map_err(|error| Failure::Broken(error.to_string()))?;
+    }
+    leaves.print(&mut stdout())?;
+    Ok(Outcome::AsExpected)
 }

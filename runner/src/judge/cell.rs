@@ -8,7 +8,7 @@ use super::verdict::Verdict;
 use crate::host::facts::Facts;
 use crate::machine::Observed;
 use crate::model::policy::{ARCHITECTURE, Policies, Policy, PolicyError};
-use crate::model::{Clocks, Event, Replay};
+use crate::model::{Clocks, Decision, Event, Replay};
 use serde::{Deserialize, Serialize};
 
 /// Points at which the architecture predicts something else than was seen.
@@ -104,6 +104,29 @@ impl<'a> Judge<'a> {
         let mut points = Points::new(&policy.id, usize::MAX);
         self.walk(policy, test, observed, run, facts, |judged| points.push(judged));
         Ok(points.into_vec())
+    }
+
+    /// Replays a cell against the policy that governs, as far as the log can be believed: gives each event when it is
+    /// taken, with what it decided.
+    ///
+    /// # Errors
+    /// No policy governs.
+    pub fn replay<'b>(
+        &'b self,
+        test: &str,
+        observed: &Observed,
+        run: Option<u64>,
+        facts: &'b Facts,
+        mut each: impl FnMut(&Replay<'b>, &Event<'_>, &[Decision<'b>]),
+    ) -> Result<(), PolicyError> {
+        let mut replay = Replay::new(self.policies.governing(facts)?, facts, self.clocks.of(facts));
+        let mut decisions = Vec::new();
+        log::read(&observed.log, &observed.end, test, run, |_, event| {
+            decisions.clear();
+            replay.take(event, &mut decisions);
+            each(&replay, &event, &decisions);
+        });
+        Ok(())
     }
 
     fn applying(&self, test: &str, facts: &Facts) -> Vec<&Deviation> {

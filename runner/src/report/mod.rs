@@ -3,6 +3,8 @@
 mod explain;
 mod human;
 mod json;
+mod leaves;
+mod leaves_words;
 mod sptes;
 mod tally;
 mod verdict;
@@ -11,6 +13,7 @@ mod witness;
 pub use explain::{Explained, explain, explain_json};
 pub use human::{Human, counted};
 pub use json::Json;
+pub use leaves::Leaves;
 pub use tally::{Outcome, Tally};
 pub use verdict::{CellVerdict, Cells, test};
 

@@ -19,7 +19,7 @@ pub struct Run {
     /// as not done.
     pub torn: usize,
     /// Bytes of the whole lines.
-    pub(super) whole: usize,
+    pub(crate) whole: usize,
 }
 
 impl Run {

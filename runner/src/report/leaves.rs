@@ -1,0 +1,259 @@
+//! Which leaf SPTEs KVM made, in which state of the VM, and what it zapped: tables in Markdown with a column for each
+//! run. They are made from what was seen; no prediction is in them.
+
+use super::leaves_words::{Shown, zaps};
+use super::verdict::{Cells, test};
+use crate::host::facts::Facts;
+use crate::judge::Judge;
+use crate::model::leaf::LeafType;
+use crate::model::policy::{PolicyError, ZapEvent};
+use crate::model::{Action, Effect, Event, Situation};
+use crate::results::{CellOutcome, Run};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use wire::host::HostRecord;
+use wire::memtype::MemType;
+use wire::step::{Status, Step};
+
+/// When the VM had its device with non-coherent DMA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dma {
+    /// Never.
+    Never,
+    /// Before its first vCPU was made, and since.
+    Always,
+    /// It came while the guest ran.
+    Plugged,
+    /// It came and went.
+    Unplugged,
+}
+
+/// What memory is behind a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Memory {
+    /// Anonymous memory of the VMM.
+    Ram,
+    /// The same in a read-only memslot.
+    ReadOnly,
+    /// A PCI BAR of the host.
+    HostMmio,
+}
+
+/// How a VM is set up, guest MTRRs aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Setup {
+    /// KVM_X86_QUIRK_IGNORE_GUEST_PAT is disabled.
+    pub pat_quirk_off: bool,
+    /// KVM_X86_QUIRK_CD_NW_CLEARED is disabled.
+    pub cd_quirk_off: bool,
+    /// Non-coherent DMA.
+    pub dma: Dma,
+}
+
+/// What a row is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Row<'a> {
+    /// Leaves, where KVM up to 6.10 finds the same type in the guest's MTRRs as the SDM says.
+    Leaf {
+        /// The VM.
+        setup: Setup,
+        /// CR0.CD of the vCPU that faulted.
+        cd: bool,
+        /// What is behind the page.
+        memory: Memory,
+    },
+    /// Leaves where it finds another type, and non-coherent DMA makes that matter: in a test, for pages of this type.
+    Lookup(&'a str, MemType),
+    /// What an event zaps.
+    Zap(ZapEvent, Setup),
+}
+
+/// Which table a row stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Leaf,
+    Lookup,
+    Zap,
+}
+
+/// The tables, with their titles and what heads their first column.
+const TABLES: [(Kind, &str, &str); 3] = [
+    (Kind::Leaf, "Leaf SPTEs", "state of the VM"),
+    (Kind::Lookup, "Where KVM up to 6.10 reads MTRRs in another way than the SDM", "test and page"),
+    (Kind::Zap, "Leaves zapped", "event and state of the VM afterwards"),
+];
+
+/// What a run shows of a row.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Leaves, by the type that the guest's MTRRs give by the SDM.
+    pub leaves: BTreeMap<MemType, BTreeSet<LeafType>>,
+    /// How many leaves an event zapped, of how many.
+    pub zapped: BTreeSet<(usize, usize)>,
+}
+
+/// The tables.
+#[derive(Debug, Default)]
+pub struct Leaves<'a> {
+    runs: Vec<&'a Run>,
+    /// What each run shows, and the cells that could.
+    rows: BTreeMap<Row<'a>, (Vec<Seen>, BTreeSet<&'a str>)>,
+}
+
+impl<'a> Leaves<'a> {
+    /// Adds a run as the next column.
+    ///
+    /// # Errors
+    /// No policy governs a cell, so that its log cannot be replayed.
+    pub fn add(&mut self, judge: &Judge<'_>, run: &'a Run) -> Result<(), PolicyError> {
+        let (cells, column) = (Cells::new(&run.header), self.runs.len());
+        self.runs.push(run);
+        for result in &run.results {
+            let CellOutcome::Observed(observed) = &result.outcome else { continue };
+            let cell = result.cell.as_str();
+            let facts = cells.facts(cell);
+            let mut setup = Setup::of(&facts);
+            judge.replay(test(cell), observed, cells.run_id(cell), &facts, |replay, event, decisions| {
+                if let Event::Host(HostRecord::Step { step, status: Status::Done, .. }) = event {
+                    setup.dma = setup.dma.after(*step);
+                }
+                for decision in decisions {
+                    match (decision.action, decision.seen) {
+                        (Action::Leaf { gpa, .. }, Effect::Leaf(leaf)) => {
+                            let Some(situation) = replay.situation(gpa) else { continue };
+                            let row = Row::of(test(cell), setup, situation);
+                            let seen = self.seen(row, column, cell);
+                            seen.leaves.entry(situation.mtrr).or_default().insert(leaf);
+                        }
+                        (Action::Zap(event), Effect::Zapped { leaves, of }) => {
+                            self.seen(Row::Zap(event, setup), column, cell).zapped.insert((leaves, of));
+                        }
+                        _ => {}
+                    }
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn seen(&mut self, row: Row<'a>, column: usize, cell: &'a str) -> &mut Seen {
+        let (seen, cells) = self.rows.entry(row).or_default();
+        cells.insert(cell);
+        seen.resize_with(seen.len().max(column + 1), Seen::default);
+        &mut seen[column]
+    }
+
+    /// The runs by their kernels, and where two have the same kernel, by their directories too.
+    fn names(&self) -> Vec<String> {
+        let named = |run: &&'a Run| {
+            let alone = self.runs.iter().filter(|other| kernel(other) == kernel(run)).count() == 1;
+            let dir = run.dir.file_name().unwrap_or_default().display();
+            if alone { kernel(run).to_owned() } else { format!("{} ({dir})", kernel(run)) }
+        };
+        self.runs.iter().map(named).collect()
+    }
+
+    /// Prints the tables.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut notes = Vec::new();
+        for (kind, title, head) in TABLES {
+            let rows: Vec<_> = self.rows.iter().filter(|(row, _)| row.kind() == kind).collect();
+            if rows.is_empty() {
+                continue;
+            }
+            let names = self.names();
+            writeln!(out, "## {title}\n\n| {head} | {} |", names.join(" | "))?;
+            writeln!(out, "|---|{}", "---|".repeat(names.len()))?;
+            for (row, (seen, cells)) in rows {
+                let columns = self.runs.iter().enumerate().map(|(n, run)| match (row, seen.get(n)) {
+                    (Row::Zap(..), Some(seen)) if !seen.zapped.is_empty() => zaps(&seen.zapped),
+                    (_, Some(seen)) if !seen.leaves.is_empty() => Shown(&seen.leaves).to_string(),
+                    _ => match why_not(run, cells) {
+                        Some(reason) => format!("-[^{}]", note(&mut notes, reason)),
+                        None => "-".to_owned(),
+                    },
+                });
+                writeln!(out, "| {row} | {} |", columns.collect::<Vec<_>>().join(" | "))?;
+            }
+            writeln!(out)?;
+        }
+        for (n, note) in (1..).zip(&notes) {
+            writeln!(out, "[^{n}]: {note}")?;
+        }
+        writeln!(out, "{}## Runs\n", if notes.is_empty() { "" } else { "\n" })?;
+        for (run, name) in self.runs.iter().zip(self.names()) {
+            let host: Vec<&str> = run.header.host.values().map(String::as_str).collect();
+            let clock = run.header.facts.0.get("clock").map(|clock| format!(", clock {clock}"));
+            let (suite, started, clock) = (&run.header.suite, &run.header.started, clock.unwrap_or_default());
+            writeln!(out, "- {name}: {}{clock}; suite {suite}, {started}", host.join("; "))?;
+        }
+        Ok(())
+    }
+}
+
+/// The kernel of a run, as `uname -r` has it.
+fn kernel(run: &Run) -> &str {
+    let kernel = run.header.host.get("kernel").map_or("", String::as_str);
+    kernel.split(' ').nth(1).unwrap_or("unknown kernel")
+}
+
+/// Why a run shows nothing of what other runs show in these cells.
+fn why_not<'a>(run: &'a Run, cells: &BTreeSet<&str>) -> Option<&'a str> {
+    run.results.iter().filter(|result| cells.contains(result.cell.as_str())).find_map(|result| match &result.outcome {
+        CellOutcome::Skip(reason) | CellOutcome::Error(reason) => Some(reason.as_str()),
+        CellOutcome::Observed(_) => None,
+    })
+}
+
+/// The number of a footnote, counted from 1.
+fn note<'a>(notes: &mut Vec<&'a str>, text: &'a str) -> usize {
+    let at = notes.iter().position(|note| *note == text).unwrap_or_else(|| {
+        notes.push(text);
+        notes.len() - 1
+    });
+    at + 1
+}
+
+impl Setup {
+    fn of(facts: &Facts) -> Setup {
+        let off = |quirk| facts.bool(quirk) == Some(false);
+        let dma = if facts.is("non-coherent-dma") { Dma::Always } else { Dma::Never };
+        Setup { pat_quirk_off: off("ignore-guest-pat"), cd_quirk_off: off("cd-nw-cleared"), dma }
+    }
+}
+
+impl Dma {
+    fn after(self, step: Step) -> Dma {
+        match step {
+            Step::PlugDma => Dma::Plugged,
+            Step::UnplugDma => Dma::Unplugged,
+            _ => self,
+        }
+    }
+}
+
+impl<'a> Row<'a> {
+    fn kind(&self) -> Kind {
+        match self {
+            Row::Leaf { .. } => Kind::Leaf,
+            Row::Lookup(..) => Kind::Lookup,
+            Row::Zap(..) => Kind::Zap,
+        }
+    }
+
+    fn of(test: &'a str, setup: Setup, situation: Situation) -> Row<'a> {
+        let Situation { host_mmio, readonly, dma, cd, mtrr, kvm_mtrr } = situation;
+        let memory = match (host_mmio, readonly) {
+            (true, _) => Memory::HostMmio,
+            (_, true) => Memory::ReadOnly,
+            _ => Memory::Ram,
+        };
+        if dma && !cd && mtrr != kvm_mtrr { Row::Lookup(test, mtrr) } else { Row::Leaf { setup, cd, memory } }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -43,6 +43,10 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        // Disabled while they change, as the SDM asks for; registers() ends with what enables them. KVM up to 6.10 zaps
+        // SPTEs at each write while they are enabled, and warns of a base whose mask was never written.
+        // SAFETY: a memory type.
+        unsafe { msr::write(MTRR_DEF_TYPE, 0) };
         for (value, index) in self.msrs.iter().zip(registers()) {
             if let Some(value) = *value {
                 // SAFETY: a memory type that was there before.

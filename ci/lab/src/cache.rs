@@ -1,24 +1,17 @@
 //! The lab's cache: what was fetched and made, by content. All of it can be deleted at any time.
 
+use kvm_memtype::machine::bochs::{self, CACHE};
 use sha2::{Digest, Sha256};
-use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// Environment variable that names the cache.
-pub const VARIABLE: &str = "KVM_MEMTYPE_CACHE";
-
-/// The cache's directory: what the variable says, or `kvm-memtype` in the user's cache.
+/// The cache's directory.
 ///
 /// # Errors
-/// Neither the variable nor XDG_CACHE_HOME nor HOME is set.
+/// There is no place for one.
 pub fn root() -> Result<PathBuf, String> {
-    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set(VARIABLE)
-        .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("kvm-memtype")))
-        .or_else(|| set("HOME").map(|dir| dir.join(".cache/kvm-memtype")))
-        .ok_or_else(|| format!("no place for a cache: neither {VARIABLE} nor XDG_CACHE_HOME nor HOME is set"))
+    bochs::cache().ok_or_else(|| format!("no place for a cache: neither {CACHE} nor XDG_CACHE_HOME nor HOME is set"))
 }
 
 /// The SHA-256 of a file, in hexadecimal.

@@ -1,6 +1,7 @@
 //! What a boot leaves: a directory with what was booted, the console, and a run of kvm-memtype for each suite.
 
 use crate::apt::Package;
+use crate::init::Module;
 use kvm_memtype::report::{CellVerdict, Tally};
 use kvm_memtype::results::{self, ResultsError};
 use serde::Serialize;
@@ -30,7 +31,7 @@ pub struct Booted {
     /// The kernel's command line.
     pub cmdline: String,
     /// Modules and their parameters, in the order in which they were loaded.
-    pub modules: Vec<(String, String)>,
+    pub modules: Vec<Module>,
     /// Version of the lab.
     pub version: String,
 }

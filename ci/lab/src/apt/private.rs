@@ -151,7 +151,7 @@ fn configuration(dir: &Path) -> String {
          Dir::Cache \"{dir}/cache\";\nDir::Cache::archives \"{dir}/cache/archives\";\n\
          Dir::Cache::pkgcache \"{dir}/cache/pkgcache.bin\";\nDir::Cache::srcpkgcache \"{dir}/cache/srcpkgcache.bin\";\n\
          Dir::Etc::sourcelist \"{dir}/sources.list\";\nDir::Etc::sourceparts \"-\";\n\
-         Dir::Etc::preferences \"-\";\nDir::Etc::preferencesparts \"-\";\n"
+         Dir::Etc::preferences \"/dev/null\";\nDir::Etc::preferencesparts \"/dev/null\";\n"
     )
 }
 

@@ -22,6 +22,8 @@ pub fn run(bochs: &Bochs, boot: &Boot<'_>, mut watch: Watch<'_>) -> Result<Endin
         megs: MEMORY,
         // Linux reads MSRs of a real Haswell that Bochs does not have.
         ignore_bad_msrs: true,
+        // Its framebuffer is the MMIO of the host that VMs can be given.
+        more: vec!["pci: slot1=pcivga".to_owned()],
         ..Config::default()
     };
     let failed = |what: &str, why: String| MachineError { what: format!("{what}: {why}"), source: None };

@@ -60,7 +60,7 @@ impl Ending {
 fn after(event: Option<&Event>) -> String {
     match event {
         None => "before init ran".to_owned(),
-        Some(Event::Up { .. }) => "while modules were loaded".to_owned(),
+        Some(Event::Up { .. } | Event::Without { .. }) => "while modules were loaded".to_owned(),
         Some(Event::Ready { .. } | Event::Ended { .. }) => "between suites".to_owned(),
         Some(Event::Suite { suite }) => format!("at the start of suite {suite}"),
         Some(Event::Cell { cell }) => format!("after cell {cell}"),

@@ -33,6 +33,7 @@ pub fn run(boot: &Boot<'_>, mut watch: Watch<'_>) -> Result<Ending, MachineError
         .args(["-chardev", "stdio,id=mailbox,signal=off"])
         .args(["-device", &format!("isa-debugcon,iobase={:#x},chardev=mailbox", mailbox::PORT)])
         .args(["-device", &format!("isa-debug-exit,iobase={QEMU_EXIT:#x},iosize=1")])
+        .args(["-device", "VGA"])
         .args(["-serial", &format!("file:{}", path(console_end.as_raw_fd()))])
         .args(["-kernel", &path(kernel.as_raw_fd()), "-initrd", &path(initrd.as_raw_fd()), "-append", boot.cmdline]);
     let open = Open { files: vec![&kernel, &initrd], pipe: Some((console, console_end)) };

@@ -1,6 +1,7 @@
 //! The command line of the lab.
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -60,6 +61,16 @@ pub enum Machine {
     QemuSvm,
 }
 
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Machine::Bochs => "bochs",
+            Machine::StockBochs => "stock-bochs",
+            Machine::QemuSvm => "qemu-svm",
+        })
+    }
+}
+
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct Run {
@@ -86,13 +97,13 @@ pub struct Run {
     pub cpu: Option<String>,
     /// The machine.
     #[arg(long, value_enum, default_value = "bochs")]
-    pub machine: Machine,
+    machine: Machine,
     /// How to come by Bochs.
     #[command(flatten)]
     pub bochs: BochsArgs,
     /// Run on AMD: the same as `--machine qemu-svm`.
     #[arg(long, conflicts_with = "machine")]
-    pub amd: bool,
+    amd: bool,
     /// Suites, run one after the other in one boot.
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "default,memtype")]
     pub suite: Vec<String>,
@@ -111,6 +122,13 @@ pub struct Run {
     /// Arguments for `kvm-memtype run` in the machine.
     #[arg(last = true, value_name = "ARGUMENT")]
     pub arguments: Vec<String>,
+}
+
+impl Run {
+    /// The machine that is asked for.
+    pub fn machine(&self) -> Machine {
+        if self.amd { Machine::QemuSvm } else { self.machine }
+    }
 }
 
 /// How to come by Bochs.

@@ -7,6 +7,8 @@ mod fetch;
 mod list;
 mod progress;
 mod run;
+mod summary;
+mod task;
 
 use crate::fetch::FetchError;
 use crate::kernel::LocalError;

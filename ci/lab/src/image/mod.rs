@@ -2,21 +2,25 @@
 
 mod cpio;
 mod executable;
+mod stub;
+
+pub use stub::{NAME as STUB, module as stub};
 
 use crate::init::{JOB, Job};
 use cpio::Cpio;
 use std::fs;
 use std::io;
-use std::path::Path;
 
-/// Where modules are in the image.
-pub const MODULES: &str = "/modules";
+/// Where a module is in the image.
+pub fn module_path(name: &str) -> String {
+    format!("/modules/{name}.ko")
+}
 
-/// Makes the image. `modules` are the files that the job names, each by its name under [`MODULES`].
+/// Makes the image. `modules` are those that the job names, by their names without directory and ending.
 ///
 /// # Errors
-/// This program's file or a module's cannot be read.
-pub fn initrd(job: &Job, modules: &[impl AsRef<Path>]) -> io::Result<Vec<u8>> {
+/// This program's file cannot be read.
+pub fn initrd(job: &Job, modules: &[(String, Vec<u8>)]) -> io::Result<Vec<u8>> {
     let program = executable::loaded_part(&fs::read("/proc/self/exe")?);
     let mut cpio = Cpio::default();
     for dir in ["bin", "dev", "modules", "proc", "sys", "tmp"] {
@@ -26,11 +30,9 @@ pub fn initrd(job: &Job, modules: &[impl AsRef<Path>]) -> io::Result<Vec<u8>> {
     cpio.console("dev/console");
     cpio.file("bin/kvm-memtype", 0o755, &program);
     cpio.link("init", "bin/kvm-memtype");
-    for path in modules {
-        let path = path.as_ref();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        cpio.file(&format!("modules/{name}"), 0o644, &fs::read(path)?);
+    for (name, content) in modules {
+        cpio.file(&module_path(name)[1..], 0o644, content);
     }
-    cpio.file(JOB.trim_start_matches('/'), 0o644, &serde_json::to_vec(job)?);
+    cpio.file(&JOB[1..], 0o644, &serde_json::to_vec(job)?);
     Ok(cpio.finish())
 }

@@ -1,5 +1,6 @@
 //! /init of the lab's machine: makes /dev/kvm, runs the suites, and sends what came of them through the mailbox.
 
+mod devices;
 mod job;
 mod kmsg;
 mod modules;
@@ -52,13 +53,20 @@ pub fn main() -> ExitCode {
 /// Does the job.
 fn work(port: &mut Port) -> Fallible<Power> {
     let text = fs::read(JOB).map_err(|error| format!("cannot read {JOB}: {error}"))?;
-    let job: Job = serde_json::from_slice(&text).map_err(|error| format!("{JOB}: {error}"))?;
+    let mut job: Job = serde_json::from_slice(&text).map_err(|error| format!("{JOB}: {error}"))?;
     mounts::set_clock(UNIX_EPOCH + Duration::from_secs(job.time))?;
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
     port.send(&Event::Up { release, uptime: uptime()? }, &[])?;
     for module in &job.modules {
-        modules::load(module)?;
+        if let Err(error) = modules::load(module) {
+            if !module.optional {
+                return Err(error);
+            }
+            port.send(&Event::Without { what: error.to_string() }, &[])?;
+        }
     }
+    let devices = devices::arguments(&job.arguments)?;
+    job.arguments.splice(0..0, devices);
     port.send(&Event::Ready { uptime: uptime()? }, &[])?;
     for suite in &job.suites {
         suites::run(port, &job, suite)?;

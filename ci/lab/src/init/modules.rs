@@ -18,10 +18,6 @@ pub fn load(module: &Module) -> Fallible<()> {
         Ok(()) => return Ok(()),
         Err(error) => format!("cannot load the module {}: {error}", module.path),
     };
-    if module.optional {
-        eprintln!("init: {refused}");
-        return Ok(());
-    }
     Err(format!("{refused}; the kernel's last words: {}", kmsg::last(TAIL).join(" | ")).into())
 }
 

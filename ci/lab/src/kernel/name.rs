@@ -1,6 +1,7 @@
 //! Variants of a kernel: words for its command line, parameters of its modules, another CPU.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 /// A kernel's name, and how it is started: `6.12,clearcpuid=ss,kvm_intel.ept=0,cpu=corei7_skylake_x`.
@@ -31,6 +32,13 @@ impl FromStr for Variant {
 }
 
 impl Variant {
+    /// A kernel of one's own, by the name of its file or tree.
+    pub fn local(path: &Path) -> Variant {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let good = |c: char| if c.is_ascii_alphanumeric() || "-+._".contains(c) { c } else { '-' };
+        Variant { kernel: name.chars().map(good).collect(), ..Variant::default() }
+    }
+
     /// Adds a word: a parameter of a module of KVM, the CPU model, or else a word for the command line.
     ///
     /// # Errors

@@ -23,8 +23,6 @@ pub struct Spec {
     pub release: Pattern,
     /// Names of the packages that hold the kernel and its modules, with `{release}` in each.
     pub packages: Vec<String>,
-    /// Name of the package of headers, with `{release}` in it.
-    pub headers: String,
     /// Modules that make /dev/kvm on Intel, in the order in which they are loaded.
     pub modules: Vec<String>,
     /// Modules that make /dev/kvm on AMD.
@@ -41,7 +39,6 @@ struct File {
     suites: Spanned<Vec<Spanned<String>>>,
     release: Spanned<String>,
     packages: Spanned<Vec<Spanned<String>>>,
-    headers: Spanned<String>,
     modules: Spanned<Vec<Spanned<String>>>,
     modules_amd: Spanned<Vec<Spanned<String>>>,
 }
@@ -73,7 +70,6 @@ impl Spec {
                 .into_iter()
                 .map(with_release)
                 .collect::<Result<_, _>>()?,
-            headers: with_release(file.headers)?,
             modules: words(source, "module", file.modules)?,
             modules_amd: words(source, "module", file.modules_amd)?,
             text: source.text.clone(),
@@ -83,11 +79,6 @@ impl Spec {
     /// The packages of that release.
     pub fn packages(&self, release: &str) -> Vec<String> {
         self.packages.iter().map(|name| name.replace(RELEASE, release)).collect()
-    }
-
-    /// The package of headers of that release.
-    pub fn headers(&self, release: &str) -> String {
-        self.headers.replace(RELEASE, release)
     }
 
     /// What the name of the package that decides about the version looks like.
@@ -198,7 +189,7 @@ mod tests {
     use super::*;
 
     const GOOD: &str = "summary = 's'\nsuites = ['trixie']\nrelease = '6.12.*-amd64'\n\
-        packages = ['linux-image-{release}-unsigned']\nheaders = 'linux-headers-{release}'\n\
+        packages = ['linux-image-{release}-unsigned']\n\
         modules = ['kvm']\nmodules-amd = ['kvm']\n";
 
     fn read(text: &str) -> Result<Spec, String> {
@@ -227,7 +218,6 @@ mod tests {
         let release = spec.release.with("117+deb13");
         assert_eq!(release, "6.12.117+deb13-amd64");
         assert_eq!(spec.packages(&release), ["linux-image-6.12.117+deb13-amd64-unsigned"]);
-        assert_eq!(spec.headers(&release), "linux-headers-6.12.117+deb13-amd64");
     }
 
     #[test]
@@ -238,7 +228,7 @@ mod tests {
             ("'trixie'", "'tri xie'", ":2:11: `tri xie` cannot be the name of a suite"),
             ("6.12.*-", "6.12-", ":3:11: a release has one `*`, as in `6.12.*-amd64`"),
             ("image-{release}", "image", ":4:13: a package's name has `{release}` in it"),
-            ("['kvm']\nmodules-amd", "[]\nmodules-amd", ":6:11: at least one module is needed"),
+            ("['kvm']\nmodules-amd", "[]\nmodules-amd", ":5:11: at least one module is needed"),
         ] {
             let error = read(&GOOD.replacen(from, to, 1)).unwrap_err();
             assert!(error.starts_with(&format!("ci/kernels/6.12.toml{said}")), "{error}");

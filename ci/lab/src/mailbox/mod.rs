@@ -27,6 +27,11 @@ pub enum Event {
         /// Seconds since the kernel began, on the machine's clock.
         uptime: String,
     },
+    /// Something that the suites can do without is not there.
+    Without {
+        /// What, and why.
+        what: String,
+    },
     /// /dev/kvm is there.
     Ready {
         /// Seconds since the kernel began, on the machine's clock.

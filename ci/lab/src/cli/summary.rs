@@ -1,0 +1,118 @@
+//! What is said of a boot when it has ended, and what it comes to.
+
+use super::Outcome;
+use super::task::{Came, Ended};
+use crate::boot::Ending;
+use crate::kernel::Variant;
+use crate::results::CONSOLE;
+use kvm_memtype::report::{self, Tally};
+
+/// A boot in a line or a few.
+pub struct Summary {
+    /// What it comes to.
+    pub outcome: Outcome,
+    /// What to say.
+    pub text: String,
+}
+
+impl Summary {
+    /// Of a machine that ran. `suites` are those that were to be run.
+    pub fn new(variant: &Variant, suites: &[String], came: &Came, seconds: f64) -> Summary {
+        let parts: Vec<(Outcome, String)> = suites
+            .iter()
+            .map(|suite| {
+                let ended = came.suites.iter().find(|ended| ended.suite == *suite);
+                let tally = came.dir.tally(suite).map_err(|error| error.to_string());
+                let (outcome, said) = of_suite(ended, tally);
+                (outcome, format!("{suite}: {said}"))
+            })
+            .collect();
+        let outcome = parts.iter().map(|(outcome, _)| *outcome).fold(of_ending(&came.ending), Ord::max);
+        let release = came.release.as_deref().unwrap_or("before init");
+        let said: Vec<&str> = parts.iter().map(|(_, said)| said.as_str()).collect();
+        let (said, dir) = (said.join("; "), came.dir.path());
+        let mut text = format!("{variant} ({release})  {said}  {seconds:.1} s  {}", dir.display());
+        for what in &came.without {
+            text.push_str(&format!("\n  {what}"));
+        }
+        if came.ending != Ending::Done {
+            text.push_str(&format!("\n  {}; console: {}", came.ending, dir.join(CONSOLE).display()));
+        }
+        Summary { outcome, text }
+    }
+
+    /// Of a kernel that could not be booted.
+    pub fn broken(variant: &Variant, why: &str) -> Summary {
+        Summary { outcome: Outcome::Broken, text: format!("{variant}  not booted: {why}") }
+    }
+}
+
+fn of_ending(ending: &Ending) -> Outcome {
+    match ending {
+        Ending::Done => Outcome::AsExpected,
+        Ending::Panic(_) | Ending::Hung(_) | Ending::Reset(_) => Outcome::Kernel,
+        Ending::Init(_) | Ending::Emulator(_) | Ending::Garbled(_) | Ending::Interrupted => Outcome::Broken,
+    }
+}
+
+/// A suite's outcome, by the exit code of kvm-memtype and the verdicts that came.
+fn of_suite(ended: Option<&Ended>, tally: Result<Option<Tally>, String>) -> (Outcome, String) {
+    match (ended, tally) {
+        // The end of the machine says why.
+        (None, _) => (Outcome::AsExpected, "not done".to_owned()),
+        (Some(_), Err(error)) => (Outcome::Broken, error),
+        (Some(Ended { code: 0 | 1 | 3, .. }), Ok(Some(tally))) => {
+            let counts: Vec<String> =
+                tally.verdicts.iter().map(|(verdict, count)| format!("{count} {verdict}")).collect();
+            let outcome = match tally.outcome() {
+                report::Outcome::AsExpected => Outcome::AsExpected,
+                report::Outcome::Surprise => Outcome::Surprise,
+                report::Outcome::Broken => Outcome::Broken,
+            };
+            (outcome, counts.join(", "))
+        }
+        (Some(Ended { code, said, .. }), Ok(_)) => (Outcome::Broken, format!("kvm-memtype ended with {code}: {said}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvm_memtype::judge::{Judgement, Verdict};
+    use kvm_memtype::report::CellVerdict;
+
+    fn tally(verdict: Verdict) -> Tally {
+        let mut tally = Tally::default();
+        let judgement = Judgement { points: 1, ..Judgement::new(verdict, String::new()) };
+        tally.add(&CellVerdict { cell: "a/b".into(), micros: None, broken: false, judgement });
+        tally
+    }
+
+    #[test]
+    fn a_suite_is_what_its_verdicts_and_its_exit_code_say() {
+        let ended = |code| Ended { suite: "default".into(), code, said: "unknown suite".into() };
+        let of = |code, tally| of_suite(Some(&ended(code)), Ok(tally));
+        assert_eq!(of(0, Some(tally(Verdict::Pass))), (Outcome::AsExpected, "1 pass".to_owned()));
+        assert_eq!(of(1, Some(tally(Verdict::Fail))), (Outcome::Surprise, "1 fail".to_owned()));
+        let broken = (Outcome::Broken, "kvm-memtype ended with 2: unknown suite".to_owned());
+        assert_eq!(of(2, None), broken);
+        assert_eq!(of(0, None).0, Outcome::Broken);
+        assert_eq!(of(139, Some(tally(Verdict::Pass))).0, Outcome::Broken);
+        assert_eq!(of_suite(Some(&ended(0)), Err("torn".into())), (Outcome::Broken, "torn".to_owned()));
+    }
+
+    #[test]
+    fn a_kernel_that_dies_is_no_suite_that_fails() {
+        for (ending, outcome) in [
+            (Ending::Done, Outcome::AsExpected),
+            (Ending::Panic(String::new()), Outcome::Kernel),
+            (Ending::Hung(String::new()), Outcome::Kernel),
+            (Ending::Reset(String::new()), Outcome::Kernel),
+            (Ending::Init(String::new()), Outcome::Broken),
+            (Ending::Garbled(String::new()), Outcome::Broken),
+            (Ending::Interrupted, Outcome::Broken),
+        ] {
+            assert_eq!(of_ending(&ending), outcome, "{ending:?}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! One kernel: from its files to what came of its boot.
+
+use super::args::{Machine, Run};
+use super::bochs;
+use crate::boot::{self, Boot, Ending, Watch};
+use crate::cache;
+use crate::fetch::{Fetch, Ready};
+use crate::image;
+use crate::init::{Job, Module, Power};
+use crate::kernel::{Local, MODULES, MODULES_AMD, Spec, Variant};
+use crate::mailbox::Event;
+use crate::results::{Booted, CONSOLE, Directory};
+use kvm_memtype::execute::chain;
+use kvm_memtype::host::CLOCK;
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A kernel to be booted.
+pub struct Task {
+    /// Its name, and how it is started.
+    pub variant: Variant,
+    /// Where it is from.
+    pub origin: Origin,
+}
+
+/// Where a kernel is from.
+pub enum Origin {
+    /// The Debian archive.
+    Debian(Spec),
+    /// Files here.
+    Local(Local),
+}
+
+/// What came of a boot.
+pub struct Came {
+    /// How it ended.
+    pub ending: Ending,
+    /// `uname -r`.
+    pub release: Option<String>,
+    /// Suites that ended.
+    pub suites: Vec<Ended>,
+    /// What was left out, and why.
+    pub without: Vec<String>,
+    /// What it left.
+    pub dir: Directory,
+}
+
+/// A suite that ended.
+pub struct Ended {
+    /// Its id.
+    pub suite: String,
+    /// Exit code of kvm-memtype.
+    pub code: i32,
+    /// What it said on standard error.
+    pub said: String,
+}
+
+/// What is told while it goes on.
+pub trait Listener: Sync {
+    /// Something begins.
+    fn say(&self, text: &str);
+    /// A cell has its verdict.
+    fn cell(&self, id: &str);
+}
+
+impl Task {
+    /// Fetches the kernel, boots it, and keeps what it sends.
+    ///
+    /// # Errors
+    /// The kernel cannot be had, or the machine cannot be run. Whatever the kernel does is an [`Ending`].
+    pub fn run(
+        &self,
+        args: &Run,
+        root: &Path,
+        stop: &AtomicBool,
+        listener: &dyn Listener,
+    ) -> Result<Came, Box<dyn Error>> {
+        let say = |text: &str| listener.say(text);
+        let fetch = Fetch { root, newest: args.newest, say: &say };
+        let amd = args.machine() == Machine::QemuSvm;
+        let ready = match &self.origin {
+            Origin::Debian(spec) => fetch.debian(spec)?,
+            Origin::Local(local) => fetch.local(local, amd)?,
+        };
+        let (mut contents, mut without) = (self.modules(&ready, amd)?, Vec::new());
+        let mut modules: Vec<Module> = contents.iter().map(|(name, _)| self.module(name)).collect();
+        match stub(&contents) {
+            Ok(stub) => {
+                contents.push((image::STUB.to_owned(), stub));
+                modules.push(Module { optional: true, ..self.module(image::STUB) });
+            }
+            Err(why) => without.push(why),
+        }
+        let bochs = bochs::of(args.machine(), &args.bochs, root, &say)?;
+        let clock = bochs.as_ref().and_then(|bochs| bochs.clock.clone());
+        let job = self.job(args, modules, clock)?;
+        let initrd = image::initrd(&job, &contents)?;
+        let vmlinux = fs::read(ready.vmlinux())?;
+        let words = [boot::CMDLINE].into_iter().chain(self.variant.cmdline.iter().map(String::as_str));
+        let cmdline = words.collect::<Vec<_>>().join(" ");
+        let boot = Boot { vmlinux: &vmlinux, initrd: &initrd, cmdline: &cmdline, cpu: self.variant.cpu.as_deref() };
+        let dir = Directory::make(&args.results, &self.booted(args, &ready, &job, &cmdline)?)?;
+        let (mut release, mut suites) = (None, Vec::new());
+        let mut each = |event: &Event, piece: Vec<u8>| {
+            match event.clone() {
+                Event::Up { release: is, uptime } => {
+                    say(&format!("init runs after {uptime} s of the machine's time"));
+                    release = Some(is);
+                }
+                Event::Without { what } => without.push(what),
+                Event::Ready { uptime } => say(&format!("KVM is there after {uptime} s of the machine's time")),
+                Event::Suite { suite } => say(&format!("suite {suite}")),
+                Event::Cell { cell } => listener.cell(&cell),
+                Event::Piece { path, offset } => dir.put(&path, offset, &piece)?,
+                Event::Ended { suite, code, said } => suites.push(Ended { suite, code, said }),
+                Event::Failed { .. } | Event::Done => {}
+            }
+            Ok(())
+        };
+        let watch = Watch::new(&dir.path().join(CONSOLE), Duration::from_secs(args.silence), stop, &mut each)?;
+        say("booting");
+        let ending = match &bochs {
+            Some(bochs) => boot::bochs::run(bochs, &boot, watch)?,
+            None => boot::qemu::run(&boot, watch)?,
+        };
+        Ok(Came { ending, release, suites, without, dir })
+    }
+
+    /// Names and contents of the kernel's modules, in the order in which they are loaded. What is built in has none.
+    fn modules(&self, ready: &Ready, amd: bool) -> Result<Vec<(String, Vec<u8>)>, std::io::Error> {
+        let names: Vec<&str> = match &self.origin {
+            Origin::Debian(spec) if amd => spec.modules_amd.iter().map(String::as_str).collect(),
+            Origin::Debian(spec) => spec.modules.iter().map(String::as_str).collect(),
+            Origin::Local(_) if amd => MODULES_AMD.to_vec(),
+            Origin::Local(_) => MODULES.to_vec(),
+        };
+        let files = names.iter().filter_map(|name| Some((name, ready.module(name)?)));
+        files.map(|(name, path)| Ok(((*name).to_owned(), fs::read(path)?))).collect()
+    }
+
+    /// A module with the parameters that it is given.
+    fn module(&self, name: &str) -> Module {
+        let spelt = name.replace('-', "_");
+        let mine = self.variant.params.iter().filter(|(module, _)| *module == spelt).map(|(_, value)| value.as_str());
+        let parameters = mine.collect::<Vec<_>>().join(" ");
+        Module { path: image::module_path(name), parameters, optional: false }
+    }
+
+    fn job(&self, args: &Run, modules: Vec<Module>, clock: Option<String>) -> Result<Job, Box<dyn Error>> {
+        Ok(Job {
+            time: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
+            modules,
+            suites: args.suite.clone(),
+            arguments: args.arguments.clone(),
+            environment: clock.into_iter().map(|clock| (CLOCK.to_owned(), clock)).collect(),
+            power: if args.machine() == Machine::QemuSvm { Power::Qemu } else { Power::Bochs },
+        })
+    }
+
+    fn booted(&self, args: &Run, ready: &Ready, job: &Job, cmdline: &str) -> Result<Booted, std::io::Error> {
+        Ok(Booted {
+            variant: self.variant.to_string(),
+            machine: args.machine().to_string(),
+            packages: ready.resolved.as_ref().map(|resolved| resolved.packages.clone()).unwrap_or_default(),
+            vmlinux: cache::digest_of_file(&ready.vmlinux())?,
+            cmdline: cmdline.to_owned(),
+            modules: job.modules.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        })
+    }
+}
+
+/// The module for non-coherent DMA, or why there is none.
+fn stub(modules: &[(String, Vec<u8>)]) -> Result<Vec<u8>, String> {
+    let kvm = modules.iter().find(|(name, _)| name == "kvm");
+    let (_, kvm) = kvm.ok_or("no non-coherent DMA: kvm is built into the kernel, so vfio_stub has no pattern")?;
+    image::stub(kvm).map_err(|error| format!("no non-coherent DMA: {}", chain(&error)))
+}

@@ -147,6 +147,7 @@ impl<W: Write> Reporter for Human<W> {
             writeln!(self.out, "{departures} otherwise than the architecture has it (explain shows them)")?;
         }
         let said = match tally.outcome() {
+            Outcome::AsExpected if tally.count(Verdict::Inconclusive) > 0 => "What could be decided is as expected.",
             Outcome::AsExpected => "All is as expected.",
             Outcome::Broken if tally.broken > 0 => "Host or harness is broken: not all cells could be run.",
             Outcome::Broken => "Not all cells were run.",

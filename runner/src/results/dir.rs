@@ -1,6 +1,7 @@
 //! The directories of runs: their names, and finding one.
 
-use super::{Header, OBSERVATIONS, ResultsError};
+use super::observations::is_run;
+use super::{Header, ResultsError};
 use crate::config::names;
 use std::cmp::Reverse;
 use std::fs;
@@ -31,8 +32,7 @@ pub(super) fn make(root: &Path, header: &Header) -> Result<PathBuf, ResultsError
 /// # Errors
 /// There is no such run, or `root` cannot be read.
 pub fn find(root: &Path, run: &str) -> Result<PathBuf, ResultsError> {
-    let is_run = |dir: &PathBuf| dir.join(OBSERVATIONS).is_file();
-    let named = [root.join(run), PathBuf::from(run)].into_iter().filter(|_| run != LATEST).find(is_run);
+    let named = [root.join(run), PathBuf::from(run)].into_iter().filter(|_| run != LATEST).find(|dir| is_run(dir));
     if let Some(dir) = named {
         return Ok(dir);
     }
@@ -60,7 +60,7 @@ fn runs(root: &Path) -> Result<Vec<String>, ResultsError> {
     for entry in entries {
         let entry = entry.map_err(&error)?;
         if let Ok(name) = entry.file_name().into_string()
-            && entry.path().join(OBSERVATIONS).is_file()
+            && is_run(&entry.path())
         {
             names.push(name);
         }
@@ -84,6 +84,7 @@ fn is_time(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::observations::OBSERVATIONS;
     use super::*;
 
     fn root(runs: &[&str]) -> tempfile::TempDir {

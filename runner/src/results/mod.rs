@@ -1,11 +1,12 @@
 //! Results: one directory per run, written as the run goes, so that a killed run loses nothing and can be resumed.
 //!
 //! `observations.jsonl` holds what was observed: a [`Header`] in line 1, then a [`CellResult`] a line, each synced
-//! before the runner goes on. It is only ever appended to. `verdicts.jsonl` is derived from it and may be made anew.
+//! before the runner goes on. It is only ever appended to, and may be compressed once the run is over. `verdicts.jsonl` is derived from it and may be made anew.
 
 mod dir;
 mod error;
 mod format;
+mod observations;
 mod read;
 mod time;
 mod verdicts;
@@ -17,12 +18,11 @@ mod tests;
 pub use dir::find;
 pub use error::ResultsError;
 pub use format::{CellOutcome, CellResult, FORMAT, Header, PlannedCell};
+use observations::OBSERVATIONS;
 pub use read::Run;
 pub use time::utc;
 pub use verdicts::{read_verdicts, write_verdicts};
 pub use write::{Resumed, Writer};
 
-/// Name of the file of observations in a run's directory.
-const OBSERVATIONS: &str = "observations.jsonl";
 /// Name of the file of verdicts in a run's directory.
 const VERDICTS: &str = "verdicts.jsonl";

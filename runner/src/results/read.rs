@@ -1,9 +1,8 @@
 //! Reading the observations of a run.
 
 use super::format::{self, CellResult, Header};
-use super::{OBSERVATIONS, ResultsError};
+use super::{ResultsError, observations};
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A run, as far as it got.
@@ -28,8 +27,7 @@ impl Run {
     /// # Errors
     /// The file cannot be read, or a line other than a torn last one is not what it should be.
     pub fn read(dir: &Path) -> Result<Run, ResultsError> {
-        let path = dir.join(OBSERVATIONS);
-        let bytes = fs::read(&path).map_err(ResultsError::io("read", &path))?;
+        let (path, bytes) = observations::read(dir)?;
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |feed| feed + 1);
         let mut lines = bytes[..whole].split_inclusive(|&byte| byte == b'\n');
         let first = lines.next().ok_or_else(|| ResultsError::Line {

@@ -14,4 +14,4 @@ pub mod quirks;
 pub mod rights;
 mod sysfs;
 
-pub use probe::{CLOCK, Host, probe, vm_facts};
+pub use probe::{CLOCK, EMULATOR, Host, probe, vm_facts};

@@ -20,6 +20,9 @@ use std::path::Path;
 /// machine that has one: nothing that runs in there can find out.
 pub const CLOCK: &str = "KVM_MEMTYPE_CLOCK";
 
+/// Environment variable that names the emulator in which this host runs: nothing that runs in there can find out.
+pub const EMULATOR: &str = "KVM_MEMTYPE_EMULATOR";
+
 /// A host, probed once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -44,6 +47,8 @@ pub struct Host {
     pub pci: Vec<Device>,
     /// The model of this host's clock, as [`CLOCK`] says; none on silicon.
     pub clock: Option<String>,
+    /// What emulates this host, as [`EMULATOR`] says; none on silicon.
+    pub emulator: Option<String>,
 }
 
 /// Probes this host. Takes a few milliseconds, and changes nothing.
@@ -63,6 +68,7 @@ pub fn probe() -> Host {
         dma: Offer::probe(Path::new("/")),
         pci: Device::all(Path::new("/")),
         clock: env::var(CLOCK).ok().filter(|clock| !clock.is_empty()),
+        emulator: env::var(EMULATOR).ok().filter(|emulator| !emulator.is_empty()),
     }
 }
 
@@ -83,7 +89,8 @@ impl Host {
         let rows =
             [("kernel", format!("Linux {} {}", self.kernel, self.build)), ("KVM", vendor.to_owned()), ("CPU", cpu)];
         let clock = self.clock.as_ref().map(|clock| ("clock", format!("a model, {clock}, as {CLOCK} says")));
-        rows.into_iter().chain(clock).map(|(name, value)| (name.to_owned(), value)).collect()
+        let emulator = self.emulator.as_ref().map(|emulator| ("emulator", format!("{emulator}, as {EMULATOR} says")));
+        rows.into_iter().chain(clock).chain(emulator).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// The facts for guests on machine `machine` ([`Machine::name`](crate::machine::Machine::name)). Of a machine
@@ -108,6 +115,9 @@ impl Host {
         }
         if let Some(clock) = &self.clock {
             set("clock", Fact::Text(clock.clone()));
+        }
+        if let Some(emulator) = &self.emulator {
+            set("emulator", Fact::Text(emulator.clone()));
         }
         set("self-snoop", Fact::Bool(self.cpu.self_snoop));
         set("apic-bus-cycles", Fact::Bool(kvm.apic_bus_cycles));
@@ -149,6 +159,7 @@ mod tests {
     fn every_fact_has_a_known_name_and_every_name_a_fact() {
         let mut host = probe();
         host.clock = Some("memtime".into());
+        host.emulator = Some("bochs".into());
         // Sandboxes can have /dev/kvm without /sys.
         host.modules.parameters.extend(PARAMETERS.map(|(_, parameter)| (parameter.into(), "N".into())));
         let vm = VmConfig { maxphyaddr: Some(36), cpuid_mtrr: false, ..VmConfig::default() };

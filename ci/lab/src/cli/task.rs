@@ -11,7 +11,7 @@ use crate::kernel::{Local, MODULES, MODULES_AMD, Spec, Variant};
 use crate::mailbox::Event;
 use crate::results::{Booted, CONSOLE, Directory};
 use kvm_memtype::execute::chain;
-use kvm_memtype::host::CLOCK;
+use kvm_memtype::host::{CLOCK, EMULATOR};
 use std::error::Error;
 use std::fs;
 use std::path::Path;
@@ -150,12 +150,18 @@ impl Task {
     }
 
     fn job(&self, args: &Run, modules: Vec<Module>, clock: Option<String>) -> Result<Job, Box<dyn Error>> {
+        let emulator = match args.machine() {
+            Machine::Bochs | Machine::StockBochs => "bochs",
+            Machine::QemuSvm => "qemu-svm",
+        };
+        let clock = clock.map(|clock| (CLOCK.to_owned(), clock));
+        let environment = [(EMULATOR.to_owned(), emulator.to_owned())].into_iter().chain(clock);
         Ok(Job {
             time: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
             modules,
             suites: args.suite.clone(),
             arguments: args.arguments.clone(),
-            environment: clock.into_iter().map(|clock| (CLOCK.to_owned(), clock)).collect(),
+            environment: environment.collect(),
             power: if args.machine() == Machine::QemuSvm { Power::Qemu } else { Power::Bochs },
         })
     }

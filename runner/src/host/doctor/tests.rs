@@ -50,6 +50,7 @@ fn intel() -> Host {
         dma: Offer::default(),
         pci: Vec::new(),
         clock: None,
+        emulator: None,
     }
 }
 

@@ -21,7 +21,7 @@ pub fn fetch(lab: &Lab, args: &FetchArgs) -> Result<Outcome, Failure> {
         let say = |text: &str| line.say(text);
         let ready = Fetch { root: &root, newest: args.newest, say: &say }.debian(spec)?;
         let release = ready.resolved.map(|resolved| resolved.release).unwrap_or_default();
-        line.end(&format!("{:<6}{release:<32}{}", spec.id, ready.dir.display()));
+        line.end(&format!("{:<16}{release:<32}{}", spec.id, ready.dir.display()));
     }
     Ok(Outcome::AsExpected)
 }

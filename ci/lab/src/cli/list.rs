@@ -17,7 +17,7 @@ pub fn list(lab: &Lab) -> Result<Outcome, Failure> {
             Some(resolved) => format!("{}, not cached", resolved.release),
             None => "never fetched".to_owned(),
         };
-        anstream::println!("{:<8}{:<28}{state}", spec.id, spec.summary);
+        anstream::println!("{:<16}{:<36}{state}", spec.id, spec.summary);
     }
     anstream::println!("\ncache: {}", root.display());
     Ok(Outcome::AsExpected)

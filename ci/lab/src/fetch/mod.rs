@@ -8,7 +8,7 @@ use crate::kernel::{Local, MODULES, MODULES_AMD, Spec};
 use crate::unpack::deb;
 use keep::{Keep, KeepError};
 use serde::{Deserialize, Serialize};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -84,6 +84,7 @@ impl Fetch<'_> {
     /// # Errors
     /// Its packages cannot be had, or hold no such kernel.
     pub fn debian(&self, spec: &Spec) -> Result<Ready, FetchError> {
+        let _lock = self.lock(spec)?;
         if let Some(resolved) = self.known(spec).filter(|_| !self.newest) {
             match self.unpacked(spec, resolved) {
                 // Debian drops old versions: what was known may be gone before all of it was fetched.
@@ -98,6 +99,17 @@ impl Fetch<'_> {
         let text = serde_json::to_vec_pretty(&record).map_err(io::Error::from)?;
         cache::write(&self.record(spec), &text)?;
         self.unpacked(spec, record.resolved)
+    }
+
+    /// Keeps others, threads and processes, from these suites until it is dropped: apt serves one at a time, and what one
+    /// fetches the next one finds.
+    fn lock(&self, spec: &Spec) -> io::Result<File> {
+        let dir = self.root.join("locks");
+        fs::create_dir_all(&dir)?;
+        let name = &cache::digest(spec.suites.iter().map(String::as_str))[..16];
+        let lock = File::create(dir.join(name))?;
+        lock.lock()?;
+        Ok(lock)
     }
 
     /// What is known of a kernel without asking the network.

@@ -56,7 +56,7 @@ mod tests {
         static int helper(void) { return other() + 1; }
         int function(void) { return helper(); }
         __asm__(".text\n__pfx_function: nop\n.type __pfx_function, @function\nunused: nop\n");
-        __asm__(".section .BTF,\"\"\n.long 1\n");
+        __asm__(".pushsection .BTF,\"\"\n.long 1\n.popsection\n");
     "#;
 
     #[test]
@@ -65,9 +65,8 @@ mod tests {
         let (source, object) = (dir.path().join("a.c"), dir.path().join("a.o"));
         std::fs::write(&source, SOURCE).unwrap();
         let compiled = Command::new("cc").args(["-g", "-O0", "-c", "-o"]).arg(&object).arg(&source).status();
-        if !compiled.is_ok_and(|status| status.success()) {
-            return crate::skip::skip("there is no C compiler here");
-        }
+        let Ok(status) = compiled else { return crate::skip::skip("there is no C compiler here") };
+        assert!(status.success());
         let file = std::fs::read(&object).unwrap();
         let light = light(&file).unwrap();
         let parsed = object::File::parse(light.as_slice()).unwrap();

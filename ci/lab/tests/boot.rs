@@ -1,0 +1,102 @@
+//! Boots a stock kernel in emulated machines, where kernel and emulator can be had.
+
+#[path = "../../../runner/src/skip.rs"]
+mod skip;
+
+use std::path::Path;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// The kernel: the one whose file is smallest.
+const KERNEL: &str = "6.1";
+
+fn lab(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lab")).args(arguments).env("NO_COLOR", "1").output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs the lab's verb, and skips the test where it says that something cannot be had.
+fn had(arguments: &[&str]) -> bool {
+    let output = lab(arguments);
+    if !output.status.success() {
+        skip::skip(&format!("lab {}: {}", arguments.join(" "), text(&output.stderr).trim()));
+    }
+    output.status.success()
+}
+
+/// The exit code, what was said, and where the results are, of a boot of the kernel in Bochs.
+fn boot(arguments: &[&str]) -> Option<(i32, String, TempDir)> {
+    (had(&["fetch", KERNEL]) && had(&["bochs"])).then(|| run(&[&["run", KERNEL], arguments].concat()))
+}
+
+fn run(arguments: &[&str]) -> (i32, String, TempDir) {
+    let results = tempfile::tempdir().unwrap();
+    let output = lab(&[arguments, &["--suite", "smoke", "--results", results.path().to_str().unwrap()]].concat());
+    println!("{}{}", text(&output.stdout), text(&output.stderr));
+    (output.status.code().unwrap(), text(&output.stdout), results)
+}
+
+/// The directory of the only boot.
+fn only(results: &Path) -> std::path::PathBuf {
+    let mut entries = std::fs::read_dir(results).unwrap();
+    let dir = entries.next().unwrap().unwrap().path();
+    assert!(entries.next().is_none());
+    dir
+}
+
+#[test]
+fn a_suite_runs_on_a_stock_kernel_and_its_results_are_a_run() {
+    let Some((code, said, results)) = boot(&[]) else { return };
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("smoke: 8 pass"), "{said}");
+    let dir = only(results.path());
+    let run = kvm_memtype::results::Run::read(&dir.join("smoke")).unwrap();
+    assert_eq!((run.header.suite.as_str(), run.results.len(), run.torn), ("smoke", 8, 0));
+    assert_eq!(run.header.facts.0["kvm-vendor"].to_string(), "kvm_intel");
+    assert_eq!(run.header.facts.0["emulator"].to_string(), "bochs");
+    let booted: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("boot.json")).unwrap()).unwrap();
+    assert_eq!(booted["packages"][0]["sha256"].as_str().unwrap().len(), 64);
+    let log = std::fs::read_to_string(dir.join("kernel.log")).unwrap();
+    assert!(log.contains("Linux version 6.1"), "{log}");
+}
+
+#[test]
+fn a_kernel_that_panics_is_no_suite_that_fails() {
+    let Some((code, said, results)) = boot(&["--cmdline", "rdinit=nowhere"]) else { return };
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("Kernel panic - not syncing"), "{said}");
+    let console = std::fs::read_to_string(only(results.path()).join("console.log")).unwrap();
+    assert!(console.contains("Kernel panic - not syncing"), "{console}");
+}
+
+#[test]
+fn a_kernel_that_says_nothing_hangs() {
+    let Some((code, said, _)) = boot(&["--silence", "1"]) else { return };
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("the kernel hung before init ran"), "{said}");
+}
+
+#[test]
+fn a_module_that_does_not_load_is_told_with_the_kernel_s_words() {
+    let Some((code, said, _)) = boot(&["--module-param", "kvm_intel.ept=maybe"]) else { return };
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("init failed: cannot load the module /modules/kvm-intel.ko: Invalid argument"), "{said}");
+    assert!(said.contains("`maybe' invalid for parameter `ept'"), "{said}");
+}
+
+#[test]
+fn the_same_kernel_runs_on_amd() {
+    if kvm_memtype::machine::qemu::find().is_err() {
+        return skip::skip("there is no QEMU here");
+    }
+    if !had(&["fetch", KERNEL]) {
+        return;
+    }
+    let (code, said, results) = run(&["run", "--amd", KERNEL]);
+    assert_eq!(code, 0, "{said}");
+    let run = kvm_memtype::results::Run::read(&only(results.path()).join("smoke")).unwrap();
+    assert_eq!(run.header.facts.0["kvm-vendor"].to_string(), "kvm_amd");
+}

@@ -6,6 +6,7 @@ mod source;
 mod tools;
 
 use build::BuildError;
+pub use tools::TOOLS;
 use recipe::Recipe;
 use std::fs::{self, File};
 use std::io;

@@ -8,7 +8,7 @@ use std::process::Command;
 /// The compiler of nearly all of Bochs.
 const COMPILER: &str = "g++";
 /// Programs, and Debian's packages that have them.
-const TOOLS: [(&str, &str); 4] = [("gcc", "gcc"), (COMPILER, "g++"), ("make", "make"), ("patch", "patch")];
+pub const TOOLS: [(&str, &str); 4] = [("gcc", "gcc"), (COMPILER, "g++"), ("make", "make"), ("patch", "patch")];
 
 /// The compiler's version, which is part of what a build is.
 ///

@@ -2,16 +2,16 @@
 
 use super::{Failure, Outcome};
 use crate::apt::Archive;
+use crate::bochs;
 use std::env;
 use std::path::Path;
 
 /// What somebody may want of the lab, and the programs that it takes, each with its Debian package.
-const WANTS: [(&str, &[(&str, &str)]); 5] = [
+const WANTS: [(&str, &[(&str, &str)]); 4] = [
     ("stock kernels", &[("apt-get", "apt"), ("apt-cache", "apt"), ("dpkg", "dpkg"), ("dpkg-deb", "dpkg")]),
-    ("--machine bochs", &[("g++", "g++"), ("make", "make"), ("patch", "patch"), ("tar", "tar"), ("xz", "xz-utils")]),
+    ("--machine bochs", &bochs::TOOLS),
     ("--machine stock-bochs", &[("bochs", "bochs")]),
     ("--machine qemu-svm", &[("qemu-system-x86_64", "qemu-system-x86")]),
-    ("non-coherent DMA", &[("gcc", "gcc"), ("make", "make")]),
 ];
 
 /// Prints a line for each want.

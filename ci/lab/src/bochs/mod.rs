@@ -6,11 +6,11 @@ mod source;
 mod tools;
 
 use build::BuildError;
-pub use tools::TOOLS;
 use recipe::Recipe;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+pub use tools::TOOLS;
 
 /// Name of the directory of builds in the cache.
 const BUILDS: &str = "bochs";

@@ -28,7 +28,9 @@ pub fn run(lab: &Lab, args: &Run) -> Result<Outcome, Failure> {
     args.suite.iter().try_for_each(|suite| set.source("suites", "suite", suite).map(drop))?;
     let root = cache::root().map_err(Failure::Broken)?;
     listen()?;
-    let jobs = args.jobs.or(thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    // Twice as many as there are CPUs: three kernels on two of them take as long as one and a half, not two.
+    let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let jobs = args.jobs.map_or(2 * cpus, NonZeroUsize::get);
     let (next, worst, progress) = (AtomicUsize::new(0), Mutex::new(Outcome::AsExpected), Progress::new());
     thread::scope(|scope| {
         for _ in 0..jobs.min(tasks.len()) {

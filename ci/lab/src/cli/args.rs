@@ -107,7 +107,7 @@ pub struct Run {
     /// Suites, run one after the other in one boot.
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "default,memtype")]
     pub suite: Vec<String>,
-    /// Kernels at a time; without it two per CPU of this host.
+    /// Kernels at a time; without it two per CPU of this host. Each takes half a GiB.
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,
     /// Where results go.

@@ -1,6 +1,7 @@
 //! How a boot ended: each kind of end that a reader must tell from the others.
 
 use super::inbox::Inbox;
+use super::watch::Hung;
 use crate::mailbox::Event;
 use kvm_memtype::machine::process;
 use std::fmt;
@@ -36,19 +37,20 @@ const SHUTDOWN: &str = "shutdown requested";
 const PANIC: &str = "Kernel panic - not syncing";
 
 impl Ending {
-    /// What mailbox and console tell, how the emulator ended, and what it said.
-    pub(super) fn new(inbox: &Inbox, console: &str, cause: Cause, words: &str) -> Ending {
+    /// What mailbox and console tell, why it counts as hung, how the emulator ended, and what it said.
+    pub(super) fn new(inbox: &Inbox, console: &str, hung: Option<Hung>, cause: Cause, words: &str) -> Ending {
         if let Some(damage) = &inbox.damage {
             return Ending::Garbled(damage.clone());
         }
         let panic = console.lines().find_map(|line| line.find(PANIC).map(|at| line[at..].trim_end().to_owned()));
-        match (&inbox.last, panic, cause) {
+        match (&inbox.last, panic, hung, cause) {
             (Some(Event::Done), ..) => Ending::Done,
             (Some(Event::Failed { what }), ..) => Ending::Init(what.clone()),
+            (_, Some(panic), ..) => Ending::Panic(panic),
+            (last, _, Some(Hung::Told(words)), _) => Ending::Hung(format!("{}: {words}", after(last.as_ref()))),
+            (last, _, Some(Hung::Silent), _) | (last, .., Cause::Timeout) => Ending::Hung(after(last.as_ref())),
             (.., Cause::Stopped(())) => Ending::Interrupted,
-            (_, Some(panic), _) => Ending::Panic(panic),
-            (last, _, Cause::Timeout) => Ending::Hung(after(last.as_ref())),
-            (last, _, Cause::Exited(status)) if status.success() || words.contains(SHUTDOWN) => {
+            (last, .., Cause::Exited(status)) if status.success() || words.contains(SHUTDOWN) => {
                 Ending::Reset(after(last.as_ref()))
             }
             (.., Cause::Exited(status)) => Ending::Emulator(format!("{status}: {}", words.trim())),
@@ -95,7 +97,7 @@ mod tests {
         for (n, event) in (0..).zip(events) {
             inbox.take(&encode(n, event, b"").unwrap(), |_, _| Ok(())).unwrap();
         }
-        Ending::new(&inbox, console, cause, words)
+        Ending::new(&inbox, console, None, cause, words)
     }
 
     #[test]

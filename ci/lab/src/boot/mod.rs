@@ -7,7 +7,7 @@ pub mod qemu;
 mod watch;
 
 pub use ending::Ending;
-pub use watch::Watch;
+pub use watch::{Limits, Watch};
 
 /// Memory of the machine, in MiB.
 pub const MEMORY: u32 = 512;

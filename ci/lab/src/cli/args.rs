@@ -116,9 +116,13 @@ pub struct Run {
     /// Look for newer packages although some are cached.
     #[arg(long)]
     pub newest: bool,
-    /// Seconds without any sign of life after which a kernel counts as hung.
+    /// Seconds without a sign of life after which a kernel counts as hung: a cell that ends, or before the first suite
+    /// something on the console.
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = clap::value_parser!(u64).range(1..))]
     pub silence: u64,
+    /// Seconds after which a kernel that is not done counts as hung, whatever it does.
+    #[arg(long, value_name = "SECONDS", default_value = "1800", value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
     /// Arguments for `kvm-memtype run` in the machine.
     #[arg(last = true, value_name = "ARGUMENT")]
     pub arguments: Vec<String>,

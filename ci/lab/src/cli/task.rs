@@ -2,7 +2,7 @@
 
 use super::args::{Machine, Run};
 use super::bochs;
-use crate::boot::{self, Boot, Ending, Watch};
+use crate::boot::{self, Boot, Ending, Limits, Watch};
 use crate::cache;
 use crate::fetch::{Fetch, Ready};
 use crate::image;
@@ -120,7 +120,8 @@ impl Task {
             }
             Ok(())
         };
-        let watch = Watch::new(&dir.path().join(CONSOLE), Duration::from_secs(args.silence), stop, &mut each)?;
+        let limits = Limits { silence: Duration::from_secs(args.silence), whole: Duration::from_secs(args.timeout) };
+        let watch = Watch::new(&dir.path().join(CONSOLE), limits, stop, &mut each)?;
         say("booting");
         let ending = match &bochs {
             Some(bochs) => boot::bochs::run(bochs, &boot, watch)?,

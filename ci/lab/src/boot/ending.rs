@@ -39,18 +39,21 @@ const PANIC: &str = "Kernel panic - not syncing";
 impl Ending {
     /// What mailbox and console tell, why it counts as hung, how the emulator ended, and what it said.
     pub(super) fn new(inbox: &Inbox, console: &str, hung: Option<Hung>, cause: Cause, words: &str) -> Ending {
+        let panic = console.lines().find_map(|line| line.find(PANIC).map(|at| line[at..].trim_end().to_owned()));
+        if let Some(panic) = panic {
+            return Ending::Panic(panic);
+        }
+        // A kernel that dies amid a frame damages it, so this is no reason of its own.
         if let Some(damage) = &inbox.damage {
             return Ending::Garbled(damage.clone());
         }
-        let panic = console.lines().find_map(|line| line.find(PANIC).map(|at| line[at..].trim_end().to_owned()));
-        match (&inbox.last, panic, hung, cause) {
+        match (&inbox.last, hung, cause) {
             (Some(Event::Done), ..) => Ending::Done,
             (Some(Event::Failed { what }), ..) => Ending::Init(what.clone()),
-            (_, Some(panic), ..) => Ending::Panic(panic),
-            (last, _, Some(Hung::Told(words)), _) => Ending::Hung(format!("{}: {words}", after(last.as_ref()))),
-            (last, _, Some(Hung::Silent), _) | (last, .., Cause::Timeout) => Ending::Hung(after(last.as_ref())),
+            (last, Some(Hung::Told(words)), _) => Ending::Hung(format!("{}: {words}", after(last.as_ref()))),
+            (last, Some(Hung::Silent), _) | (last, _, Cause::Timeout) => Ending::Hung(after(last.as_ref())),
             (.., Cause::Stopped(())) => Ending::Interrupted,
-            (last, .., Cause::Exited(status)) if status.success() || words.contains(SHUTDOWN) => {
+            (last, _, Cause::Exited(status)) if status.success() || words.contains(SHUTDOWN) => {
                 Ending::Reset(after(last.as_ref()))
             }
             (.., Cause::Exited(status)) => Ending::Emulator(format!("{status}: {}", words.trim())),
@@ -125,6 +128,14 @@ mod tests {
             ),
         ] {
             assert_eq!(ending(&events, console, cause, words).to_string(), wanted);
+        }
+        let mut damaged = Inbox::default();
+        (damaged.damage, damaged.last) = (Some("a damaged frame".into()), Some(cell.clone()));
+        for (console, wanted) in [
+            ("", "the mailbox is damaged: a damaged frame"),
+            (panic, "Kernel panic - not syncing: Attempted to kill init!"),
+        ] {
+            assert_eq!(Ending::new(&damaged, console, None, exited(1), shutdown).to_string(), wanted);
         }
         for (cause, words) in [(exited(1), shutdown), (exited(0), "")] {
             let reset = ending(std::slice::from_ref(&cell), "", cause, words);

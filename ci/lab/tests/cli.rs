@@ -15,6 +15,7 @@ fn refused(arguments: &[&str], code: i32, stderr: &str) {
 fn names_that_are_not_there_are_told_with_the_nearest() {
     refused(&["run", "7.3"], 2, "lab: unknown kernel `7.3`, did you mean `7.2`?\n");
     refused(&["run", "6.1", "--suite", "smok"], 2, "lab: unknown suite `smok`, did you mean `smoke`?\n");
+    refused(&["run", "6.1", "--suite", "smoke,smoke"], 2, "lab: suite `smoke` is named twice\n");
     refused(&["run"], 2, "lab: no kernel is named; `lab run 6.1 6.12 7.2` runs all that have a file\n");
 }
 

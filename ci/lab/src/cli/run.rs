@@ -26,6 +26,10 @@ pub fn run(lab: &Lab, args: &Run) -> Result<Outcome, Failure> {
     let tasks = tasks(lab, args)?;
     let set = Set::load(None)?;
     args.suite.iter().try_for_each(|suite| set.source("suites", "suite", suite).map(drop))?;
+    // The second would write over what the first left.
+    if let Some((_, suite)) = args.suite.iter().enumerate().find(|(n, suite)| args.suite[..*n].contains(suite)) {
+        return Err(Failure::Usage(format!("suite `{suite}` is named twice")));
+    }
     let root = cache::root().map_err(Failure::Broken)?;
     listen()?;
     // Twice as many as there are CPUs: three kernels on two of them take as long as one and a half, not two.

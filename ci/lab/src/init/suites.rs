@@ -15,7 +15,7 @@ pub const PROGRAM: &str = "/bin/kvm-memtype";
 const RESULTS: &str = "/tmp/results";
 /// What kvm-memtype says on standard error.
 const SAID: &str = "/tmp/said";
-/// The most of it that is sent.
+/// The most of it that is sent: its end, where the reason is.
 const SAID_MOST: usize = 16 << 10;
 
 /// What is read of a line of `run --format json`.
@@ -54,9 +54,8 @@ pub fn run(port: &mut Port, job: &Job, suite: &str) -> Fallible<()> {
     }
     let status = child.wait()?;
     files.send(port)?;
-    let mut said = fs::read(SAID)?;
-    said.truncate(SAID_MOST);
-    let said = String::from_utf8_lossy(&said).trim_end().to_owned();
+    let said = fs::read(SAID)?;
+    let said = String::from_utf8_lossy(&said[said.len().saturating_sub(SAID_MOST)..]).trim_end().to_owned();
     // A signal that ended it is told as a shell does.
     let code =
         status.code().unwrap_or_else(|| 128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0));

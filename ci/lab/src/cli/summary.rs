@@ -23,7 +23,7 @@ impl Summary {
             .map(|suite| {
                 let ended = came.suites.iter().find(|ended| ended.suite == *suite);
                 let tally = came.dir.tally(suite).map_err(|error| error.to_string());
-                let (outcome, said) = of_suite(ended, tally);
+                let (outcome, said) = of_suite(&came.ending, ended, tally);
                 (outcome, format!("{suite}: {said}"))
             })
             .collect();
@@ -55,24 +55,32 @@ fn of_ending(ending: &Ending) -> Outcome {
     }
 }
 
-/// A suite's outcome, by the exit code of kvm-memtype and the verdicts that came.
-fn of_suite(ended: Option<&Ended>, tally: Result<Option<Tally>, String>) -> (Outcome, String) {
-    match (ended, tally) {
-        // The end of the machine says why.
-        (None, _) => (Outcome::AsExpected, "not done".to_owned()),
-        (Some(_), Err(error)) => (Outcome::Broken, error),
-        (Some(Ended { code: 0 | 1 | 3, .. }), Ok(Some(tally))) => {
-            let counts: Vec<String> =
-                tally.verdicts.iter().map(|(verdict, count)| format!("{count} {verdict}")).collect();
-            let outcome = match tally.outcome() {
-                report::Outcome::AsExpected => Outcome::AsExpected,
-                report::Outcome::Surprise => Outcome::Surprise,
-                report::Outcome::Broken => Outcome::Broken,
-            };
-            (outcome, counts.join(", "))
+/// A suite's outcome, by the exit code of kvm-memtype and the verdicts that came; the two must agree.
+fn of_suite(ending: &Ending, ended: Option<&Ended>, tally: Result<Option<Tally>, String>) -> (Outcome, String) {
+    let (Ended { code, said, .. }, tally) = match (ended, tally) {
+        (None, _) if *ending == Ending::Done => {
+            return (Outcome::Broken, "init was done, but sent no end of the suite".to_owned());
         }
-        (Some(Ended { code, said, .. }), Ok(_)) => (Outcome::Broken, format!("kvm-memtype ended with {code}: {said}")),
+        // The end of the machine says why.
+        (None, _) => return (Outcome::AsExpected, "not done".to_owned()),
+        (Some(_), Err(error)) => return (Outcome::Broken, error),
+        (Some(ended), Ok(tally)) => (ended, tally),
+    };
+    let Some(tally) = tally.filter(|_| matches!(code, 0 | 1 | 3)) else {
+        return (Outcome::Broken, format!("kvm-memtype ended with {code}: {said}"));
+    };
+    let counts: Vec<String> = tally.verdicts.iter().map(|(verdict, count)| format!("{count} {verdict}")).collect();
+    let counts = counts.join(", ");
+    let (outcome, wanted) = match tally.outcome() {
+        report::Outcome::AsExpected => (Outcome::AsExpected, 0),
+        report::Outcome::Surprise => (Outcome::Surprise, 1),
+        report::Outcome::Broken => (Outcome::Broken, 3),
+    };
+    if *code == wanted {
+        return (outcome, counts);
     }
+    let differs = format!("{counts}, but kvm-memtype ended with {code} where these verdicts make {wanted}: {said}");
+    (Outcome::Broken, differs.trim_end_matches([':', ' ']).to_owned())
 }
 
 #[cfg(test)]
@@ -91,14 +99,25 @@ mod tests {
     #[test]
     fn a_suite_is_what_its_verdicts_and_its_exit_code_say() {
         let ended = |code| Ended { suite: "default".into(), code, said: "unknown suite".into() };
-        let of = |code, tally| of_suite(Some(&ended(code)), Ok(tally));
+        let of = |code, tally| of_suite(&Ending::Done, Some(&ended(code)), Ok(tally));
         assert_eq!(of(0, Some(tally(Verdict::Pass))), (Outcome::AsExpected, "1 pass".to_owned()));
         assert_eq!(of(1, Some(tally(Verdict::Fail))), (Outcome::Surprise, "1 fail".to_owned()));
         let broken = (Outcome::Broken, "kvm-memtype ended with 2: unknown suite".to_owned());
         assert_eq!(of(2, None), broken);
         assert_eq!(of(0, None).0, Outcome::Broken);
         assert_eq!(of(139, Some(tally(Verdict::Pass))).0, Outcome::Broken);
-        assert_eq!(of_suite(Some(&ended(0)), Err("torn".into())), (Outcome::Broken, "torn".to_owned()));
+        let torn = of_suite(&Ending::Done, Some(&ended(0)), Err("torn".into()));
+        assert_eq!(torn, (Outcome::Broken, "torn".to_owned()));
+        let differs = "1 pass, but kvm-memtype ended with 1 where these verdicts make 0: unknown suite";
+        assert_eq!(of(1, Some(tally(Verdict::Pass))), (Outcome::Broken, differs.to_owned()));
+        assert_eq!(of(0, Some(tally(Verdict::Fail))).0, Outcome::Broken);
+    }
+
+    #[test]
+    fn a_suite_without_an_end_is_broken_unless_the_machine_ended_before() {
+        let of = |ending| of_suite(&ending, None, Ok(Some(tally(Verdict::Pass))));
+        assert_eq!(of(Ending::Panic(String::new())), (Outcome::AsExpected, "not done".to_owned()));
+        assert_eq!(of(Ending::Done).0, Outcome::Broken);
     }
 
     #[test]

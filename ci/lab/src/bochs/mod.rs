@@ -5,17 +5,16 @@ mod recipe;
 mod source;
 mod tools;
 
+use crate::cache::{self, Draft};
 use build::BuildError;
 use recipe::Recipe;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 pub use tools::TOOLS;
 
 /// Name of the directory of builds in the cache.
 const BUILDS: &str = "bochs";
-/// How the names of builds that are not done begin.
-const DRAFT: &str = ".draft-";
 /// Name of the program in the directory of a build.
 const PROGRAM: &str = "bochs";
 
@@ -33,34 +32,21 @@ pub fn program(root: &Path, source: Option<&Path>, say: &dyn Fn(&str)) -> Result
     let dir = builds.join(&recipe.key(&compiler)[..16]);
     fs::create_dir_all(&builds)?;
     // One at a time: another process that wants the same waits for it.
-    let lock = File::create(builds.join("lock"))?;
-    lock.lock()?;
+    let _lock = cache::locked(&builds.join("lock"))?;
     if !dir.is_dir() {
         tools::complete()?;
-        sweep(&builds)?;
         let tarball = source::tarball(&recipe, root, source, say)?;
-        let draft = tempfile::Builder::new().prefix(DRAFT).tempdir_in(&builds)?;
+        let draft = Draft::new(&builds)?;
         say("building Bochs, which takes a minute or two and is done once");
-        build::build(&recipe, &tarball, draft.path(), &builds.join("build.log"))?;
+        build::build(&recipe, &tarball, &draft.path(), &builds.join("build.log"))?;
         let done = draft.path().join("done");
         fs::create_dir(&done)?;
-        fs::rename(build::program(draft.path()), done.join(PROGRAM))?;
+        fs::rename(build::program(&draft.path()), done.join(PROGRAM))?;
         fs::rename(done, &dir)?;
     }
     let program = dir.join(PROGRAM);
     point_to(&kvm_memtype::machine::bochs::built(root), &program)?;
     Ok(program)
-}
-
-/// Removes what builds left behind that were killed. The caller holds the lock, so none is at work.
-fn sweep(builds: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(builds)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(DRAFT) {
-            fs::remove_dir_all(entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 /// Makes the link `link` point to `program`, at once.
@@ -76,16 +62,6 @@ fn point_to(link: &Path, program: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_killed_build_left_goes_and_what_is_done_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join(".draft-x/source")).unwrap();
-        fs::create_dir(dir.path().join("0123456789abcdef")).unwrap();
-        sweep(dir.path()).unwrap();
-        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, ["0123456789abcdef"]);
-    }
 
     #[test]
     fn the_link_follows_the_last_build() {

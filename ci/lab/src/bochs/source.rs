@@ -3,7 +3,7 @@
 use super::build::BuildError;
 use super::recipe::Recipe;
 use crate::apt::Archive;
-use crate::cache;
+use crate::cache::{self, Draft};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,8 +36,7 @@ pub fn tarball(recipe: &Recipe, root: &Path, given: Option<&Path>, say: &dyn Fn(
     }
     let url = format!("{}/{}", Archive::of_this_machine().main, recipe.source.path);
     say(&format!("fetching {url}"));
-    fs::create_dir_all(&sources)?;
-    let draft = tempfile::Builder::new().prefix(".draft-").tempdir_in(&sources)?;
+    let draft = Draft::new(&sources)?;
     let file = draft.path().join("file");
     let failed = |said: String| BuildError::Fetch { url: url.clone(), said };
     let output = Command::new(HELPER)

@@ -3,7 +3,7 @@
 mod keep;
 
 use crate::apt::{self, Apt, AptError, Archive, Package, Resolved};
-use crate::cache;
+use crate::cache::{self, Draft};
 use crate::kernel::{Local, MODULES, MODULES_AMD, Spec};
 use crate::unpack::deb;
 use keep::{Keep, KeepError};
@@ -107,9 +107,7 @@ impl Fetch<'_> {
         let dir = self.root.join("locks");
         fs::create_dir_all(&dir)?;
         let name = &cache::digest(spec.suites.iter().map(String::as_str))[..16];
-        let lock = File::create(dir.join(name))?;
-        lock.lock()?;
-        Ok(lock)
+        cache::locked(&dir.join(name))
     }
 
     /// What is known of a kernel without asking the network.
@@ -158,9 +156,8 @@ impl Fetch<'_> {
             apt.update()?;
         }
         (self.say)(&format!("fetching {} {}", package.name, package.version));
-        fs::create_dir_all(&debs)?;
-        let draft = tempfile::Builder::new().prefix(".draft-").tempdir_in(&debs)?;
-        apt.download(&package.name, &package.version, draft.path())?;
+        let draft = Draft::new(&debs)?;
+        apt.download(&package.name, &package.version, &draft.path())?;
         let fetched =
             fs::read_dir(draft.path())?.next().ok_or_else(|| io::Error::other("apt-get fetched nothing"))??;
         let (found, wanted) = (cache::digest_of_file(&fetched.path())?, package.sha256.clone());

@@ -61,9 +61,10 @@ impl Apt {
         for part in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(dir.join(part))?;
         }
-        fs::write(dir.join("sources.list"), list)?;
+        // Another process's apt may read them just now.
+        cache::write(&dir.join("sources.list"), list.as_bytes())?;
         let config = dir.join("apt.conf");
-        fs::write(&config, configuration(&dir))?;
+        cache::write(&config, configuration(&dir).as_bytes())?;
         Ok(Apt { config, updated: dir.join("updated") })
     }
 

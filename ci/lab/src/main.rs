@@ -4,6 +4,7 @@ mod apt;
 mod bochs;
 mod boot;
 mod cache;
+mod child;
 mod cli;
 mod fetch;
 mod image;

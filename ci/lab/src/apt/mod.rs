@@ -4,6 +4,6 @@ mod private;
 mod resolve;
 mod sources;
 
-pub use private::{Apt, AptError};
+pub use private::{Apt, AptError, HELPER};
 pub use resolve::{Package, Resolved, newest};
 pub use sources::Archive;

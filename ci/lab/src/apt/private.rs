@@ -2,11 +2,15 @@
 
 use super::Archive;
 use crate::cache;
+use crate::child;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// Fetches files by apt's own methods, so that its proxies and its authentication hold.
+pub const HELPER: &str = "/usr/lib/apt/apt-helper";
 
 /// Why packages cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +40,7 @@ pub enum AptError {
     #[error("{0}")]
     Nothing(String),
     /// A file cannot be read or written.
-    #[error("the cache")]
+    #[error("apt's files in the cache")]
     Io(#[from] io::Error),
 }
 
@@ -114,17 +118,14 @@ impl Apt {
         arguments: impl IntoIterator<Item = &'a str>,
         dir: &Path,
     ) -> Result<String, AptError> {
-        let output = Command::new(program)
-            .args([OsStr::new("-c"), self.config.as_os_str()])
-            .args(arguments)
-            .current_dir(dir)
-            .env("LC_ALL", "C")
-            .output()
+        let mut command = Command::new(program);
+        command.args([OsStr::new("-c"), self.config.as_os_str()]).args(arguments);
+        let output = child::output(command.current_dir(dir).env("LC_ALL", "C"))
             .map_err(|source| AptError::Program { program, source })?;
         if !output.status.success() {
-            return Err(AptError::Failed { program, said: complaint(&String::from_utf8_lossy(&output.stderr)) });
+            return Err(AptError::Failed { program, said: complaint(&output.stderr) });
         }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        Ok(output.stdout)
     }
 }
 

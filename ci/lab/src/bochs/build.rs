@@ -1,11 +1,12 @@
 //! The build itself: unpack, patch, instrument, configure, make.
 
 use super::recipe::{CLOCK, PATCH, Recipe, instrumentation};
+use crate::child;
 use liblzma::read::XzDecoder;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 
 /// Why there is no Bochs.
@@ -49,6 +50,14 @@ pub enum BuildError {
         log: PathBuf,
         /// The end of it.
         tail: String,
+    },
+    /// The program of a step cannot be run.
+    #[error("Bochs cannot be built: {step} cannot be run")]
+    Program {
+        /// Which.
+        step: &'static str,
+        /// What the system said.
+        source: io::Error,
     },
     /// A file cannot be read or written.
     #[error("the cache: {0}")]
@@ -104,8 +113,15 @@ fn unpack(tarball: &Path, dir: &Path) -> io::Result<PathBuf> {
 fn step(step: &'static str, command: &mut Command, dir: &Path, log: &Path) -> Result<(), BuildError> {
     let mut output = File::options().append(true).open(log)?;
     writeln!(output, "== {step}")?;
-    command.current_dir(source(dir)).env("LC_ALL", "C").stdin(Stdio::null());
-    let status = command.stdout(output.try_clone()?).stderr(output).status()?;
+    command.current_dir(source(dir)).env("LC_ALL", "C");
+    let mut written = Ok(());
+    let status = child::each(command, |_, bytes| {
+        if written.is_ok() {
+            written = output.write_all(bytes);
+        }
+    })
+    .map_err(|source| BuildError::Program { step, source })?;
+    written?;
     if status.success() {
         return Ok(());
     }

@@ -2,14 +2,12 @@
 
 use super::build::BuildError;
 use super::recipe::Recipe;
-use crate::apt::Archive;
+use crate::apt::{self, Archive};
 use crate::cache::{self, Draft};
+use crate::child;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// Fetches files by apt's own methods, so that its proxies and its authentication hold.
-const HELPER: &str = "/usr/lib/apt/apt-helper";
 
 /// The tarball, with the content that the recipe pins: the one at `given`, else the one in the cache, where it is fetched
 /// to if it is not there.
@@ -39,14 +37,12 @@ pub fn tarball(recipe: &Recipe, root: &Path, given: Option<&Path>, say: &dyn Fn(
     let draft = Draft::new(&sources)?;
     let file = draft.path().join("file");
     let failed = |said: String| BuildError::Fetch { url: url.clone(), said };
-    let output = Command::new(HELPER)
-        .args(["-o", "APT::Sandbox::User=root", "download-file", &url])
-        .args([file.as_os_str(), format!("SHA256:{wanted}").as_ref()])
-        .env("LC_ALL", "C")
-        .output()
-        .map_err(|error| failed(format!("{HELPER}: {error}")))?;
+    let mut helper = Command::new(apt::HELPER);
+    helper.args(["-o", "APT::Sandbox::User=root", "download-file", &url]);
+    helper.args([file.as_os_str(), format!("SHA256:{wanted}").as_ref()]).env("LC_ALL", "C");
+    let output = child::output(&mut helper).map_err(|error| failed(format!("{}: {error}", apt::HELPER)))?;
     if !output.status.success() {
-        return Err(failed(String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ")));
+        return Err(failed(output.stderr.trim().replace('\n', "; ")));
     }
     check(&file)?;
     fs::rename(file, &path)?;

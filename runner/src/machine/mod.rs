@@ -10,6 +10,7 @@ pub mod lines;
 mod log;
 pub mod memfd;
 pub mod process;
+pub mod program;
 pub mod qemu;
 pub mod smallest;
 

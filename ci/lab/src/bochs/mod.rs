@@ -27,9 +27,8 @@ const PROGRAM: &str = "bochs";
 /// It cannot be built.
 pub fn program(root: &Path, source: Option<&Path>, say: &dyn Fn(&str)) -> Result<PathBuf, BuildError> {
     let recipe = Recipe::load();
-    let compiler = tools::compiler()?;
     let builds = root.join(BUILDS);
-    let dir = builds.join(&recipe.key(&compiler)[..16]);
+    let dir = place(root, &recipe);
     fs::create_dir_all(&builds)?;
     // One at a time: another process that wants the same waits for it.
     let _lock = cache::locked(&builds.join("lock"))?;
@@ -47,6 +46,16 @@ pub fn program(root: &Path, source: Option<&Path>, say: &dyn Fn(&str)) -> Result
     let program = dir.join(PROGRAM);
     point_to(&kvm_memtype::machine::bochs::built(root), &program)?;
     Ok(program)
+}
+
+/// Whether our Bochs is in the cache, so that nothing needs to be built.
+pub fn is_built(root: &Path) -> bool {
+    place(root, &Recipe::load()).join(PROGRAM).is_file()
+}
+
+/// The directory of a recipe's build.
+fn place(root: &Path, recipe: &Recipe) -> PathBuf {
+    root.join(BUILDS).join(&recipe.key()[..16])
 }
 
 /// Makes the link `link` point to `program`, at once.

@@ -1,44 +1,50 @@
 //! `doctor`: what of the lab works on this host, and which Debian packages the rest needs.
 
 use super::{Failure, Outcome};
-use crate::apt::Archive;
-use crate::bochs;
-use std::env;
-use std::path::Path;
+use crate::apt::{self, Archive};
+use crate::{bochs, cache};
+use kvm_memtype::machine::program::on_path;
 
-/// What somebody may want of the lab, and the programs that it takes, each with its Debian package.
-const WANTS: [(&str, &[(&str, &str)]); 4] = [
-    ("stock kernels", &[("apt-get", "apt"), ("apt-cache", "apt"), ("dpkg", "dpkg"), ("dpkg-deb", "dpkg")]),
-    ("--machine bochs", &bochs::TOOLS),
-    ("--machine stock-bochs", &[("bochs", "bochs")]),
-    ("--machine qemu-svm", &[("qemu-system-x86_64", "qemu-system-x86")]),
-];
+/// A program, and the Debian package that has it.
+type Program = (&'static str, &'static str);
 
-/// Prints a line for each want.
+/// What packages are fetched and read with.
+const PACKAGES: [Program; 5] =
+    [("apt-get", "apt"), ("apt-cache", "apt"), (apt::HELPER, "apt"), ("dpkg", "dpkg"), ("dpkg-deb", "dpkg")];
+
+/// Prints a line for each thing that somebody may want of the lab. The first two are what `lab run 6.1` takes: without one
+/// of them the host does not do.
 pub fn doctor() -> Result<Outcome, Failure> {
+    let root = cache::root().map_err(Failure::Broken)?;
     let keyring = Archive::of_this_machine().keyring;
-    let mut first = Outcome::AsExpected;
-    for (want, programs) in WANTS {
-        let mut missing: Vec<String> = programs
-            .iter()
-            .filter(|(program, _)| !is_on_path(program))
-            .map(|(program, package)| format!("{program} (package {package})"))
-            .collect();
-        if want == "stock kernels" && !keyring.is_file() {
-            missing.push(format!("{} (package debian-archive-keyring)", keyring.display()));
-        }
-        let said = if missing.is_empty() { "ok".to_owned() } else { format!("missing: {}", missing.join(", ")) };
-        anstream::println!("{want:<24}{said}");
-        // The first two are what `lab run 6.1` takes.
-        if !missing.is_empty() && ["stock kernels", "--machine bochs"].contains(&want) {
-            first = Outcome::Broken;
-        }
+    let mut packages = missing(&PACKAGES);
+    if !keyring.is_file() {
+        packages.push(format!("{} (package debian-archive-keyring)", keyring.display()));
     }
-    Ok(first)
+    let is_built = bochs::is_built(&root);
+    let bochs = if is_built { Vec::new() } else { missing(&bochs::TOOLS) };
+    let does = packages.is_empty() && bochs.is_empty();
+    say("stock kernels", &packages, "");
+    say("--machine bochs", &bochs, if is_built { ", built" } else { ", will be built" });
+    // Debian's build has no display that displays nothing, see the runner's machine::bochs.
+    say(
+        "--machine stock-bochs",
+        &missing(&[("bochs", "bochs")]),
+        ", opens a VNC server on all interfaces while it runs",
+    );
+    say("--machine qemu-svm", &missing(&[("qemu-system-x86_64", "qemu-system-x86")]), "");
+    Ok(if does { Outcome::AsExpected } else { Outcome::Broken })
 }
 
-/// Whether a program of that name is there.
-fn is_on_path(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|dir| Path::new(&dir).join(program).is_file())
+fn say(want: &str, missing: &[String], note: &str) {
+    match missing.is_empty() {
+        true => anstream::println!("{want:<24}ok{note}"),
+        false => anstream::println!("{want:<24}missing: {}", missing.join(", ")),
+    }
+}
+
+/// Those of the programs that are not there.
+fn missing(programs: &[Program]) -> Vec<String> {
+    let missing = programs.iter().filter(|(program, _)| on_path(program).is_none());
+    missing.map(|(program, package)| format!("{program} (package {package})")).collect()
 }

@@ -1,8 +1,8 @@
 //! The Bochs program on this host: where it is, which version, and whether it is the one that is built here.
 
 use crate::machine::MachineError;
+use crate::machine::program::{is_program, on_path};
 use std::env;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -73,9 +73,7 @@ impl Bochs {
                 false => Err(wrong(format!("{VARIABLE} names {}: no program is there", path.display()))),
             };
         }
-        let path = env::var_os("PATH").unwrap_or_default();
-        let on_path = env::split_paths(&path).map(|dir| dir.join(NAME));
-        let found = built.into_iter().chain(on_path).find(|path| is_program(path));
+        let found = built.filter(|path| is_program(path)).or_else(|| on_path(NAME));
         let advice = "build it by `lab bochs`, install the package bochs, or name the program in";
         Bochs::at(&found.ok_or_else(|| wrong(format!("there is no {NAME}; {advice} {VARIABLE}")))?)
     }
@@ -114,10 +112,6 @@ fn read(path: &Path, help: &str) -> Option<Bochs> {
 fn said(path: &Path, arguments: &[&str]) -> Result<String, MachineError> {
     let output = Command::new(path).args(arguments).output().map_err(|e| cannot_run(path, e))?;
     Ok([output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat())
-}
-
-fn is_program(path: &Path) -> bool {
-    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// The error of a program that the system does not run.

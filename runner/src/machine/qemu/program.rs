@@ -7,13 +7,13 @@ use super::ending::{Ended, Why};
 use crate::machine::log::Log;
 use crate::machine::memfd;
 use crate::machine::process::{self, Event, Open, Stream};
+use crate::machine::program::{is_program, on_path};
 use crate::machine::smallest;
 use crate::machine::{End, Limits, MachineError};
 use crate::plan::vm::VmConfig;
 use std::env;
 use std::ops::ControlFlow;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -48,15 +48,10 @@ pub fn find() -> Result<PathBuf, MachineError> {
             || MachineError { what: format!("{VARIABLE} names {}: no program is there", path.display()), source: None };
         return if is_program(&path) { Ok(path) } else { Err(wrong()) };
     }
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).map(|dir| dir.join(NAME)).find(|path| is_program(path)).ok_or_else(|| MachineError {
+    on_path(NAME).ok_or_else(|| MachineError {
         what: format!("{NAME} is not on PATH; install qemu-system-x86, or name the program in {VARIABLE}"),
         source: None,
     })
-}
-
-fn is_program(path: &Path) -> bool {
-    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// What the program says of its version: `7.2.22 (Debian ...)`.

@@ -5,8 +5,9 @@ use crate::witness::Witnessed;
 
 /// What the kernel writes when something is wrong with it; each stands at the beginning of a word (`kernel/panic.c`,
 /// `lib/bug.c`, `arch/x86/kernel/traps.c`, `arch/x86/mm/extable.c`, `kernel/watchdog.c`, `kernel/rcu/tree_stall.h`,
-/// `kernel/hung_task.c`, `lib/ubsan.c`).
-const SIGNS: [&str; 11] = [
+/// `kernel/hung_task.c`, `lib/ubsan.c`, `arch/x86/kernel/cpu/mce/core.c`). Not each line with `mce:` is of a machine check:
+/// it also says what a CPU has when that comes online.
+const SIGNS: [&str; 14] = [
     "WARNING:",
     "BUG:",
     "kernel BUG at",
@@ -18,9 +19,14 @@ const SIGNS: [&str; 11] = [
     "detected stall",
     "blocked for more than",
     "UBSAN:",
+    "[Hardware Error]",
+    "mce: Uncorrected hardware memory error",
+    "mce: CPUs not responding to MCE broadcast",
 ];
+/// The letter of the taint that a WARN leaves.
+const WARNED: char = 'W';
 /// The letters of taint bits that stand for such a thing: a bad page, death, a soft lockup, a machine check, a warning.
-const LETTERS: [char; 5] = ['B', 'D', 'L', 'M', 'W'];
+const LETTERS: [char; 5] = ['B', 'D', 'L', 'M', WARNED];
 
 /// Whether a line of the kernel's log says that something is wrong with the kernel.
 pub fn is_finding(line: &str) -> bool {
@@ -50,8 +56,10 @@ pub fn findings<'a>(witnessed: &Witnessed, applying: &[&'a Deviation]) -> Findin
             None => findings.bare.push(line.clone()),
         }
     }
-    if findings.bare.is_empty() && findings.shown.is_empty() {
-        let taint = witnessed.taint.iter().filter(|taint| taint.starts_with(LETTERS));
+    if findings.bare.is_empty() {
+        // A line that is excused explains the taint of a warning, and no other.
+        let explained = |taint: &str| !findings.shown.is_empty() && taint.starts_with(WARNED);
+        let taint = witnessed.taint.iter().filter(|taint| taint.starts_with(LETTERS) && !explained(taint));
         findings.bare = taint.map(|taint| format!("newly tainted: {taint}")).collect();
     }
     findings
@@ -72,6 +80,10 @@ mod tests {
             "rcu: INFO: rcu_preempt self-detected stall on CPU",
             "NMI watchdog: Watchdog detected hard LOCKUP on cpu 1",
             "INFO: task kvm-memtype:97 blocked for more than 120 seconds.",
+            "mce: [Hardware Error]: Machine check events logged",
+            "[Hardware Error]: CPU 0: Machine Check: 0 Bank 4: be00000000800400",
+            "mce: Uncorrected hardware memory error in user-access at 1234000",
+            "mce: CPUs not responding to MCE broadcast (may include false positives): 1",
         ] {
             assert!(is_finding(line), "{line}");
         }
@@ -82,6 +94,7 @@ mod tests {
             "traps: a.out[97] general protection fault ip:401000 sp:7ffd error:0 in a.out[401000+1000]",
             "irqbypass: module verification failed: signature and/or required key missing - tainting kernel",
             "Modules linked in: kvm_intel kvm irqbypass",
+            "mce: CPU0: Thermal monitoring enabled (TM1)",
         ] {
             assert!(!is_finding(line), "{line}");
         }

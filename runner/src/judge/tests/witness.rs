@@ -65,6 +65,13 @@ fn a_known_warning_is_excused_and_another_is_not() {
 }
 
 #[test]
+fn a_known_warning_excuses_no_taint_but_its_own() {
+    let taint = ["W (a warning)", "M (a machine check)"];
+    let reason = "the kernel's log: newly tainted: M (a machine check)".to_owned();
+    assert_eq!(verdict(witnessed(&[WARNING], &taint), &known("")), (Verdict::Fail, reason));
+}
+
+#[test]
 fn a_known_warning_must_show_where_somebody_would_see_it() {
     assert_eq!(verdict(witnessed(&[], &[]), &known("")).0, Verdict::Xpass);
     assert_eq!(verdict(Witnessed::default(), &known("")).0, Verdict::Pass);

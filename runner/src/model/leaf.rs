@@ -1,20 +1,22 @@
-//! Leaf SPTEs: what their bits say of memory types, and which there are.
+//! SPTEs: what is a leaf, and what the bits of one say of memory types.
 
-use super::point::Why;
-use super::policy::{ZapEvent, ZapRow};
 use crate::host::facts::{Fact, Facts};
+use crate::witness::is_used;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::fmt;
 use wire::layout::{WINDOW, WINDOW_SIZE};
 use wire::memtype::EptType;
 
 const PAGE_SHIFT: u32 = 12;
-/// EPT and page tables alike: an entry without this bit maps nothing that a guest could read. KVM's SPTEs for emulated
-/// MMIO have it clear too (`mmu/spte.c:make_mmio_spte`).
-const READABLE: u64 = 1;
 /// EPT and page tables alike: above level 1, an entry with this bit is a leaf.
 const LARGE: u64 = 1 << 7;
+/// Bits 2:0 of an EPT entry that allows to write and to fetch but not to read: the misconfiguration with which KVM
+/// catches MMIO (`mmu/spte.c:kvm_mmu_set_ept_masks`).
+const EPT_MMIO: u64 = 6;
+/// In ordinary page tables KVM catches MMIO by a present entry with this reserved bit
+/// (`mmu/spte.c:kvm_mmu_reset_all_pte_masks`, `svm/svm.c:svm_adjust_mmio_mask`). No frame that KVM maps has it: where
+/// physical addresses have all 52 bits, KVM does without such entries.
+const PAGE_TABLE_MMIO: u64 = 1 << 51;
 
 /// What a leaf says of memory types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -58,6 +60,19 @@ impl From<LeafType> for String {
     }
 }
 
+/// What an SPTE is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Nothing.
+    Unused,
+    /// KVM's mark for emulated MMIO.
+    Mmio,
+    /// It points to a page of SPTEs.
+    Table,
+    /// It maps memory.
+    Leaf,
+}
+
 /// The format of the entries that KVM's MMU makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -78,6 +93,20 @@ impl Format {
         Some(if intel && facts.bool("tdp")? { Format::Ept } else { Format::PageTable })
     }
 
+    /// What an SPTE at `level` is.
+    pub fn entry(self, spte: u64, level: u8) -> Entry {
+        let mmio = match self {
+            Format::Ept => spte & 7 == EPT_MMIO,
+            Format::PageTable => spte & PAGE_TABLE_MMIO != 0,
+        };
+        match is_used(spte) {
+            false => Entry::Unused,
+            true if mmio => Entry::Mmio,
+            true if level > 1 && spte & LARGE == 0 => Entry::Table,
+            true => Entry::Leaf,
+        }
+    }
+
     /// What the leaf `spte` at `level` says.
     pub fn leaf(self, spte: u64, level: u8) -> LeafType {
         match self {
@@ -91,11 +120,6 @@ impl Format {
     }
 }
 
-/// Whether an SPTE at `level` is a leaf that maps memory.
-pub fn maps(spte: u64, level: u8) -> bool {
-    spte & READABLE != 0 && (level == 1 || spte & LARGE != 0)
-}
-
 /// The guest page frame of an address.
 pub fn frame(gpa: u64) -> u64 {
     gpa >> PAGE_SHIFT
@@ -104,122 +128,6 @@ pub fn frame(gpa: u64) -> u64 {
 /// The address of a guest page frame, if it lies in the test window.
 pub fn window_gpa(gfn: u64) -> Option<u64> {
     (frame(WINDOW)..frame(WINDOW + WINDOW_SIZE)).contains(&gfn).then_some(gfn << PAGE_SHIFT)
-}
-
-/// The leaves that an event should zap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    /// All.
-    All,
-    /// Those of these frames, both ends included.
-    Frames(u64, u64),
-    /// None.
-    Nothing,
-}
-
-impl Scope {
-    fn has(self, gfn: u64) -> bool {
-        match self {
-            Scope::All => true,
-            Scope::Frames(first, last) => (first..=last).contains(&gfn),
-            Scope::Nothing => false,
-        }
-    }
-}
-
-/// Something happened after which leaves should be gone, or should not.
-#[derive(Debug, Clone, Copy)]
-pub struct Pending<'p> {
-    /// What happened.
-    pub event: ZapEvent,
-    /// The row that speaks of it, or why none does.
-    pub row: Result<&'p ZapRow, Why>,
-    /// Which leaves it should zap.
-    pub scope: Scope,
-}
-
-/// What came of the leaves that an event could have zapped.
-#[derive(Debug, Clone, Copy)]
-pub struct Zapped<'p> {
-    /// The event; of several of the kind by the same row, the last.
-    pub pending: Pending<'p>,
-    /// How many are gone.
-    pub leaves: usize,
-    /// Of how many: those that should be, or where none should, all that no other event should zap.
-    pub of: usize,
-    /// How many should be gone.
-    pub due: usize,
-}
-
-/// The leaves of the test window, and what happened to them since the last mark. Page frames stand for them.
-///
-/// Only at a mark is it certain which came before what: SPTEs stand in the log where the guest stopped next.
-#[derive(Debug, Clone, Default)]
-pub struct Leaves<'p> {
-    present: BTreeSet<u64>,
-    at_mark: BTreeSet<u64>,
-    zapped: BTreeSet<u64>,
-    touched: BTreeSet<u64>,
-    pending: Vec<Pending<'p>>,
-}
-
-impl<'p> Leaves<'p> {
-    /// A leaf was made or changed.
-    pub fn set(&mut self, gfn: u64) {
-        self.present.insert(gfn);
-    }
-
-    /// A leaf was taken away.
-    pub fn zap(&mut self, gfn: u64) {
-        self.present.remove(&gfn);
-        self.zapped.insert(gfn);
-    }
-
-    /// The guest accessed the page.
-    pub fn touch(&mut self, gfn: u64) {
-        self.touched.insert(gfn);
-    }
-
-    /// Something happened.
-    pub fn push(&mut self, pending: Pending<'p>) {
-        self.pending.push(pending);
-    }
-
-    /// KVM may have zapped any leaf.
-    pub fn forget(&mut self) {
-        *self = Leaves { pending: std::mem::take(&mut self.pending), ..Leaves::default() };
-    }
-
-    /// A mark: what came of the leaves since the last one, and the pages that were accessed although no SPTE maps them.
-    pub fn mark(&mut self) -> (Vec<Zapped<'p>>, Vec<u64>) {
-        let pending = std::mem::take(&mut self.pending);
-        let due = |gfn: &u64| pending.iter().any(|pending| pending.scope.has(*gfn));
-        let mut zapped: Vec<Zapped<'p>> = Vec::new();
-        for (n, &one) in pending.iter().enumerate() {
-            // Of several of the kind by the same row, the last speaks for all.
-            let row = |row: Result<&'p ZapRow, Why>| row.map(std::ptr::from_ref);
-            let same = |other: &&Pending<'p>| one.event == other.event && row(one.row) == row(other.row);
-            if pending[n + 1..].iter().any(|other| same(&other)) {
-                continue;
-            }
-            let mine = |gfn: &u64| pending.iter().filter(same).any(|pending| pending.scope.has(*gfn));
-            let count = self.at_mark.iter().filter(|gfn| mine(gfn)).count();
-            let of = self.at_mark.iter().filter(|gfn| if count > 0 { mine(gfn) } else { !due(gfn) });
-            let (leaves, of) = (of.clone().filter(|gfn| self.zapped.contains(gfn)).count(), of.count());
-            if of > 0 {
-                zapped.push(Zapped { pending: one, leaves, of, due: count });
-            }
-        }
-        let mapped = |gfn: &u64| {
-            // A 2M leaf is known by its first frame.
-            [*gfn, gfn & !0x1ff].iter().any(|gfn| self.present.contains(gfn) || self.zapped.contains(gfn))
-        };
-        let unseen = self.touched.iter().copied().filter(|gfn| !mapped(gfn)).collect();
-        self.at_mark = self.present.clone();
-        self.zapped.clear();
-        self.touched.clear();
-        (zapped, unseen)
-    }
 }
 
 #[cfg(test)]
@@ -250,11 +158,18 @@ mod tests {
     }
 
     #[test]
-    fn only_leaves_that_map_are_leaves() {
-        // An SPTE that KVM marks emulated MMIO with on EPT: write and execute without read.
-        assert!(!maps(0x8000_0000_0000_0006, 1));
-        assert!(!maps(0x8000_0000_0000_0000, 1) && !maps(0, 1));
-        assert!(maps(0x77, 1) && maps(0xf7, 2) && !maps(0x77, 2));
+    fn only_entries_that_map_are_leaves() {
+        for format in [Format::Ept, Format::PageTable] {
+            assert_eq!(format.entry(0, 1), Entry::Unused);
+            assert_eq!(format.entry(0x8000_0000_0000_0000, 1), Entry::Unused);
+            assert_eq!(format.entry(0x77, 1), Entry::Leaf);
+            assert_eq!(format.entry(0xf7, 2), Entry::Leaf);
+            assert_eq!(format.entry(0x77, 2), Entry::Table);
+        }
+        // Emulated MMIO of Linux under EPT, and under NPT.
+        assert_eq!(Format::Ept.entry(0x8000_0000_0000_0006, 1), Entry::Mmio);
+        assert_eq!(Format::Ept.entry(0x0000_0f80_d000_0046, 1), Entry::Mmio);
+        assert_eq!(Format::PageTable.entry(0x0008_0000_d000_0017, 1), Entry::Mmio);
     }
 
     proptest! {

@@ -9,6 +9,7 @@ pub mod clock;
 mod cr0;
 mod event;
 pub mod leaf;
+mod leaves;
 mod mce;
 mod memory;
 mod memslot;
@@ -18,7 +19,6 @@ mod names;
 mod point;
 pub mod policy;
 mod register;
-
 mod replay;
 mod sptes;
 mod state;

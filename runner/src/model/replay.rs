@@ -2,7 +2,7 @@
 
 use super::clock::Clock;
 use super::event::Event;
-use super::leaf::Leaves;
+use super::leaves::Leaves;
 use super::mce;
 use super::mmio;
 use super::point::{Action, Decision, Effect, Exit, Prediction, Rule, Why};

@@ -1,6 +1,7 @@
 //! Leaf SPTEs in a replay: what is predicted of one that KVM makes, and of those that an event should zap.
 
-use super::leaf::{Format, LeafType, Pending, Scope, Zapped, frame, maps, window_gpa};
+use super::leaf::{Entry, Format, LeafType, frame, window_gpa};
+use super::leaves::{Pending, Scope, Zapped};
 use super::memtype::{Lookup, Mtrrs, NoType};
 use super::point::{Action, Effect, Prediction, Rule, Why};
 use super::policy::{LeafRow, LeafRule, ZapEvent, ZapRow, ZapRule};
@@ -51,14 +52,15 @@ impl<'p> Replay<'p> {
     /// KVM changed an SPTE.
     pub(super) fn spte(&mut self, gfn: u64, level: u8, old: u64, new: u64, decide: &mut impl Decide<'p>) {
         let Some(gpa) = window_gpa(gfn) else { return };
-        match (maps(old, level), maps(new, level)) {
+        let Some(format) = Format::of(self.facts) else {
+            return decide(Action::Leaf { gpa, level }, Effect::Happened, Err(Why::LeafFormat));
+        };
+        let maps = |spte| format.entry(spte, level) == Entry::Leaf;
+        match (maps(old), maps(new)) {
             (true, false) => self.leaves.zap(gfn),
             (false, false) => {}
             (had, true) => {
                 self.leaves.set(gfn);
-                let Some(format) = Format::of(self.facts) else {
-                    return decide(Action::Leaf { gpa, level }, Effect::Happened, Err(Why::LeafFormat));
-                };
                 let leaf = format.leaf(new, level);
                 // A change of other bits than the type's is no new choice of a type.
                 if !had || format.leaf(old, level) != leaf {

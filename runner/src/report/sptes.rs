@@ -1,19 +1,13 @@
 //! Changes of SPTEs in words.
 
 use crate::machine::{Line, Observed};
-use crate::witness::is_used;
+use crate::model::leaf::{Entry, Format};
 use serde::Serialize;
 use wire::host::HostRecord;
 use wire::memtype::EptType;
 
 /// Bits 51:12 of an entry: the frame that it maps or the table that it points to.
 const FRAME: u64 = 0x000f_ffff_ffff_f000;
-/// Bit 7 of an entry above level 1: it maps a page, and points to no table.
-const LARGE: u64 = 1 << 7;
-/// Bits 2:0 of an EPT entry that allows to write and to fetch but not to read: the misconfiguration with which KVM
-/// catches MMIO (`arch/x86/kvm/mmu/spte.c`, `kvm_mmu_set_ept_masks`).
-const EPT_MMIO: u64 = 6;
-
 /// A change of an SPTE.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
@@ -35,48 +29,36 @@ pub struct Change {
 
 /// The changes in a log. `ept` says whether the entries are EPT's, so that a leaf has a memory type.
 pub fn changes(observed: &Observed, ept: bool) -> Vec<Change> {
+    let format = if ept { Format::Ept } else { Format::PageTable };
+    let is = |entry, spte, level| format.entry(spte, level) == entry;
     let change = |(line, record): (usize, &Line)| match *record {
         Line::Host(HostRecord::Spte { gfn, level, old, new }) => Some(Change {
             line,
             gfn: format!("{gfn:x}"),
             level,
-            old: entry(old, level, ept),
-            new: entry(new, level, ept),
-            table: [old, new].iter().all(|&spte| !is_used(spte) || is_table(spte, level, ept)),
-            zapped: is_leaf(old, level, ept) && !is_used(new),
+            old: words(format, old, level),
+            new: words(format, new, level),
+            table: [old, new].iter().all(|&spte| is(Entry::Unused, spte, level) || is(Entry::Table, spte, level)),
+            zapped: is(Entry::Leaf, old, level) && is(Entry::Unused, new, level),
         }),
         _ => None,
     };
     observed.log.iter().enumerate().filter_map(change).collect()
 }
 
-fn is_mmio(spte: u64, ept: bool) -> bool {
-    ept && spte & 7 == EPT_MMIO
-}
-
-fn is_table(spte: u64, level: u8, ept: bool) -> bool {
-    is_used(spte) && !is_mmio(spte, ept) && level > 1 && spte & LARGE == 0
-}
-
-fn is_leaf(spte: u64, level: u8, ept: bool) -> bool {
-    is_used(spte) && !is_mmio(spte, ept) && !is_table(spte, level, ept)
-}
-
 /// An entry in words: `WB+IPAT rwx to frame 3692`.
-fn entry(spte: u64, level: u8, ept: bool) -> String {
+fn words(format: Format, spte: u64, level: u8) -> String {
     let frame = (spte & FRAME) >> 12;
-    if !is_used(spte) {
-        "nothing".to_owned()
-    } else if is_mmio(spte, ept) {
-        "MMIO".to_owned()
-    } else if is_table(spte, level, ept) {
-        format!("table at frame {frame:x}")
-    } else if ept {
-        let memtype = EptType::of_leaf(spte).map_or("a reserved type".to_owned(), |memtype| memtype.to_string());
-        let may = |bit: u32, letter| if spte >> bit & 1 == 1 { letter } else { '-' };
-        format!("{memtype} {}{}{} to frame {frame:x}", may(0, 'r'), may(1, 'w'), may(2, 'x'))
-    } else {
-        format!("leaf to frame {frame:x}")
+    match (format.entry(spte, level), format) {
+        (Entry::Unused, _) => "nothing".to_owned(),
+        (Entry::Mmio, _) => "MMIO".to_owned(),
+        (Entry::Table, _) => format!("table at frame {frame:x}"),
+        (Entry::Leaf, Format::Ept) => {
+            let memtype = EptType::of_leaf(spte).map_or("a reserved type".to_owned(), |memtype| memtype.to_string());
+            let may = |bit: u32, letter| if spte >> bit & 1 == 1 { letter } else { '-' };
+            format!("{memtype} {}{}{} to frame {frame:x}", may(0, 'r'), may(1, 'w'), may(2, 'x'))
+        }
+        (Entry::Leaf, Format::PageTable) => format!("leaf to frame {frame:x}"),
     }
 }
 
@@ -100,9 +82,10 @@ mod tests {
             (0x5a0, 1, "nothing"),
             (0x17, 1, "a reserved type rwx to frame 0"),
         ] {
-            assert_eq!(entry(spte, level, true), words, "{spte:x}");
+            assert_eq!(super::words(Format::Ept, spte, level), words, "{spte:x}");
         }
-        assert_eq!(entry(0x0060_0000_0369_2067, 1, false), "leaf to frame 3692");
+        assert_eq!(words(Format::PageTable, 0x0060_0000_0369_2067, 1), "leaf to frame 3692");
+        assert_eq!(words(Format::PageTable, 0x0008_0000_d000_0017, 1), "MMIO");
     }
 
     proptest! {

@@ -305,6 +305,15 @@ fn other_formats_have_other_bits() {
     assert!(said[0].contains("? the format of SPTEs is not known"), "{said:?}");
 }
 
+/// An SPTE of kvm_amd on Linux 6.12 for a page without memslot.
+#[test]
+fn emulated_mmio_is_no_leaf() {
+    let amd = facts(Kvm::V6_16, &[("kvm-vendor", Fact::Text("kvm_amd".into()))]);
+    assert_eq!(Log::new().spte(0, NONE, 0x0008_0000_d000_0017).mark().surprises(&amd), QUIET);
+    let intel = facts(Kvm::V6_16, &[]);
+    assert_eq!(Log::new().spte(0, NONE, 0x0f80_d000_0046).mark().surprises(&intel), QUIET);
+}
+
 #[test]
 fn an_overlap_that_the_manual_leaves_open_is_not_predicted() {
     let mut log = Log::new();

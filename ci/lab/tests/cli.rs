@@ -22,6 +22,9 @@ fn names_that_are_not_there_are_told_with_the_nearest() {
 #[test]
 fn a_variant_that_is_none_is_refused() {
     refused(&["run", "6.1", "--module-param", "ept=0"], 2, "lab: `ept=0` is no parameter such as `kvm_intel.ept=0`\n");
+    for arguments in [&["run", "6.1,kvm_intl.ept=0"][..], &["run", "6.1", "--module-param", "kvm_intl.ept=0"]] {
+        refused(arguments, 2, "lab: unknown module `kvm_intl`, did you mean `kvm_intel`?\n");
+    }
     refused(
         &["run", "6.1,a b"],
         2,

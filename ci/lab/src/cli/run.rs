@@ -7,7 +7,7 @@ use super::task::{Listener, Origin, Task};
 use super::{Failure, Outcome};
 use crate::cache;
 use crate::kernel::{Kernels, Local, Variant, param};
-use kvm_memtype::config::Set;
+use kvm_memtype::config::{ConfigError, Set};
 use kvm_memtype::execute::chain;
 use std::fs;
 use std::num::NonZeroUsize;
@@ -93,12 +93,17 @@ fn tasks(lab: &Lab, args: &Run) -> Result<Vec<Task>, Failure> {
         let name = fs::canonicalize(tree).unwrap_or_else(|_| tree.clone());
         tasks.push(Task { origin: Origin::Local(Local::tree(tree)?), variant: Variant::local(&name) });
     }
-    for Task { variant, .. } in &mut tasks {
-        args.cmdline.iter().try_for_each(|word| variant.add(word)).map_err(Failure::Usage)?;
+    for task in &mut tasks {
+        let variant = &mut task.variant;
+        args.cmdline.iter().try_for_each(|word| variant.add(word, false)).map_err(Failure::Usage)?;
         for word in &args.module_param {
             variant.params.push(param(word).map_err(Failure::Usage)?);
         }
         variant.cpu = variant.cpu.take().or_else(|| args.cpu.clone());
+        let modules: Vec<String> = task.origin.modules(args.machine()).map(|name| name.replace('-', "_")).collect();
+        if let Some((module, _)) = task.variant.params.iter().find(|(module, _)| !modules.contains(module)) {
+            return Err(ConfigError::no_such("module", module, modules.iter().map(String::as_str)).into());
+        }
     }
     if tasks.is_empty() {
         let ids: Vec<&str> = kernels.all().map(|spec| spec.id.as_str()).collect();

@@ -27,7 +27,8 @@ impl Summary {
                 (outcome, format!("{suite}: {said}"))
             })
             .collect();
-        let outcome = parts.iter().map(|(outcome, _)| *outcome).fold(of_ending(&came.ending), Ord::max);
+        let missing = if came.complete && !came.without.is_empty() { Outcome::Broken } else { Outcome::AsExpected };
+        let outcome = parts.iter().map(|(outcome, _)| *outcome).fold(of_ending(&came.ending).max(missing), Ord::max);
         let release = came.release.as_deref().unwrap_or("before init");
         let said: Vec<&str> = parts.iter().map(|(_, said)| said.as_str()).collect();
         let (said, dir) = (said.join("; "), came.dir.path());

@@ -6,7 +6,7 @@ use crate::boot::{self, Boot, Ending, Limits, Watch};
 use crate::cache;
 use crate::fetch::{Fetch, Ready};
 use crate::image;
-use crate::init::{Job, Module, Power};
+use crate::init::{Job, Module, Parameter, Power};
 use crate::kernel::{Local, MODULES, MODULES_AMD, Spec, Variant};
 use crate::mailbox::Event;
 use crate::results::{Booted, CONSOLE, Directory};
@@ -34,6 +34,20 @@ pub enum Origin {
     Local(Local),
 }
 
+impl Origin {
+    /// Names of the modules that make /dev/kvm in a machine, in the order in which they are loaded.
+    pub fn modules(&self, machine: Machine) -> impl Iterator<Item = &str> {
+        let amd = machine == Machine::QemuSvm;
+        let (stated, known): (&[String], &[&str]) = match self {
+            Origin::Debian(spec) if amd => (&spec.modules_amd, &[]),
+            Origin::Debian(spec) => (&spec.modules, &[]),
+            Origin::Local(_) if amd => (&[], &MODULES_AMD),
+            Origin::Local(_) => (&[], &MODULES),
+        };
+        stated.iter().map(String::as_str).chain(known.iter().copied())
+    }
+}
+
 /// What came of a boot.
 pub struct Came {
     /// How it ended.
@@ -44,6 +58,8 @@ pub struct Came {
     pub suites: Vec<Ended>,
     /// What was left out, and why.
     pub without: Vec<String>,
+    /// Whether all should have been there: nothing may be left out where kernel and machine are the lab's own choice.
+    pub complete: bool,
     /// What it left.
     pub dir: Directory,
 }
@@ -85,7 +101,7 @@ impl Task {
             Origin::Debian(spec) => fetch.debian(spec)?,
             Origin::Local(local) => fetch.local(local, amd)?,
         };
-        let (mut contents, mut without) = (self.modules(&ready, amd)?, Vec::new());
+        let (mut contents, mut without) = (self.modules(&ready, args.machine())?, Vec::new());
         let mut modules: Vec<Module> = contents.iter().map(|(name, _)| self.module(name)).collect();
         match stub(&contents) {
             Ok(stub) => {
@@ -99,8 +115,7 @@ impl Task {
         let job = self.job(args, modules, clock)?;
         let initrd = image::initrd(&job, &contents)?;
         let vmlinux = fs::read(ready.vmlinux())?;
-        let words = [boot::CMDLINE].into_iter().chain(self.variant.cmdline.iter().map(String::as_str));
-        let cmdline = words.collect::<Vec<_>>().join(" ");
+        let cmdline = self.cmdline(&contents);
         let boot = Boot { vmlinux: &vmlinux, initrd: &initrd, cmdline: &cmdline, cpu: self.variant.cpu.as_deref() };
         let dir = Directory::make(&args.results, &self.booted(args, &ready, &job, &cmdline)?)?;
         let (mut release, mut suites) = (None, Vec::new());
@@ -127,19 +142,24 @@ impl Task {
             Some(bochs) => boot::bochs::run(bochs, &boot, watch)?,
             None => boot::qemu::run(&boot, watch)?,
         };
-        Ok(Came { ending, release, suites, without, dir })
+        let complete = bochs.is_some() && matches!(self.origin, Origin::Debian(_));
+        Ok(Came { ending, release, suites, without, complete, dir })
     }
 
     /// Names and contents of the kernel's modules, in the order in which they are loaded. What is built in has none.
-    fn modules(&self, ready: &Ready, amd: bool) -> Result<Vec<(String, Vec<u8>)>, std::io::Error> {
-        let names: Vec<&str> = match &self.origin {
-            Origin::Debian(spec) if amd => spec.modules_amd.iter().map(String::as_str).collect(),
-            Origin::Debian(spec) => spec.modules.iter().map(String::as_str).collect(),
-            Origin::Local(_) if amd => MODULES_AMD.to_vec(),
-            Origin::Local(_) => MODULES.to_vec(),
-        };
-        let files = names.iter().filter_map(|name| Some((name, ready.module(name)?)));
-        files.map(|(name, path)| Ok(((*name).to_owned(), fs::read(path)?))).collect()
+    fn modules(&self, ready: &Ready, machine: Machine) -> Result<Vec<(String, Vec<u8>)>, std::io::Error> {
+        let files = self.origin.modules(machine).filter_map(|name| Some((name, ready.module(name)?)));
+        files.map(|(name, path)| Ok((name.to_owned(), fs::read(path)?))).collect()
+    }
+
+    /// The kernel's command line. It alone reaches the parameters of modules that are built in.
+    fn cmdline(&self, modules: &[(String, Vec<u8>)]) -> String {
+        let mut words = vec![boot::CMDLINE.to_owned()];
+        words.extend(self.variant.cmdline.iter().cloned());
+        let loaded = |module: &str| modules.iter().any(|(name, _)| name.replace('-', "_") == module);
+        let built_in = self.variant.params.iter().filter(|(module, _)| !loaded(module));
+        words.extend(built_in.map(|(module, value)| format!("{module}.{value}")));
+        words.join(" ")
     }
 
     /// A module with the parameters that it is given.
@@ -156,10 +176,15 @@ impl Task {
             Machine::QemuSvm => "qemu-svm",
         };
         let clock = clock.map(|clock| (CLOCK.to_owned(), clock));
+        let parameter = |(module, set): &(String, String)| {
+            let (name, value) = set.split_once('=')?;
+            Some(Parameter { module: module.clone(), name: name.to_owned(), value: value.to_owned() })
+        };
         let environment = [(EMULATOR.to_owned(), emulator.to_owned())].into_iter().chain(clock);
         Ok(Job {
             time: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
             modules,
+            parameters: self.variant.params.iter().filter_map(parameter).collect(),
             suites: args.suite.clone(),
             arguments: args.arguments.clone(),
             environment: environment.collect(),

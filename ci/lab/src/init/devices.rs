@@ -9,11 +9,12 @@ const PCI: &str = "/sys/bus/pci/devices";
 /// What the class of a display controller begins with.
 const DISPLAY: &str = "0x03";
 
-/// Arguments for the devices that are there and that `given` does not name already.
+/// Arguments for the devices that are there and that `given` does not name already. What is not there is added to
+/// `without`.
 ///
 /// # Errors
 /// The device that is to be switched on cannot be.
-pub fn arguments(given: &[String]) -> Fallible<Vec<String>> {
+pub fn arguments(given: &[String], without: &mut Vec<String>) -> Fallible<Vec<String>> {
     let mut arguments = Vec::new();
     let mut offer = |option: &str, value: String| {
         if !given.iter().any(|argument| argument.starts_with(option)) {
@@ -29,6 +30,8 @@ pub fn arguments(given: &[String]) -> Fallible<Vec<String>> {
         fs::write(Path::new(PCI).join(&address).join("enable"), "1")
             .map_err(|error| format!("cannot switch on the PCI device {address}: {error}"))?;
         offer("--host-mmio", address);
+    } else {
+        without.push("no MMIO of the host: the machine has no display controller".to_owned());
     }
     Ok(arguments)
 }

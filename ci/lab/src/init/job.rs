@@ -12,6 +12,8 @@ pub struct Job {
     pub time: u64,
     /// What to load, in this order.
     pub modules: Vec<Module>,
+    /// What the modules, loaded or built in, must show as their parameters before a suite runs.
+    pub parameters: Vec<Parameter>,
     /// Suites to run.
     pub suites: Vec<String>,
     /// Further arguments of `kvm-memtype run`.
@@ -32,4 +34,16 @@ pub struct Module {
     pub parameters: String,
     /// Whether nothing else depends on it: where it does not load, the suites run without it.
     pub optional: bool,
+}
+
+/// A parameter of a module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameter {
+    /// The module, with `_` for `-`.
+    pub module: String,
+    /// The parameter's name.
+    pub name: String,
+    /// What it was given.
+    pub value: String,
 }

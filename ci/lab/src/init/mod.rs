@@ -5,10 +5,11 @@ mod job;
 mod kmsg;
 mod modules;
 mod mounts;
+mod parameters;
 mod port;
 mod suites;
 
-pub use job::{Job, Module};
+pub use job::{Job, Module, Parameter};
 pub use port::{Power, QEMU_EXIT};
 
 use crate::mailbox::Event;
@@ -38,7 +39,7 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let done = mounts::mount().map_err(Into::into).and_then(|()| work(&mut port));
+    let done = mounts::mount().map_err(Into::into).and_then(|without| work(&mut port, without));
     let (event, power) = match done {
         Ok(power) => (Event::Done, Some(power)),
         Err(error) => (Event::Failed { what: chain(error.as_ref()) }, None),
@@ -50,8 +51,8 @@ pub fn main() -> ExitCode {
     port.power_off(power)
 }
 
-/// Does the job.
-fn work(port: &mut Port) -> Fallible<Power> {
+/// Does the job. `without` is what could not be mounted.
+fn work(port: &mut Port, mut without: Vec<String>) -> Fallible<Power> {
     let text = fs::read(JOB).map_err(|error| format!("cannot read {JOB}: {error}"))?;
     let mut job: Job = serde_json::from_slice(&text).map_err(|error| format!("{JOB}: {error}"))?;
     mounts::set_clock(UNIX_EPOCH + Duration::from_secs(job.time))?;
@@ -62,11 +63,15 @@ fn work(port: &mut Port) -> Fallible<Power> {
             if !module.optional {
                 return Err(error);
             }
-            port.send(&Event::Without { what: error.to_string() }, &[])?;
+            without.push(error.to_string());
         }
     }
-    let devices = devices::arguments(&job.arguments)?;
+    parameters::check(&job.parameters)?;
+    let devices = devices::arguments(&job.arguments, &mut without)?;
     job.arguments.splice(0..0, devices);
+    for what in without {
+        port.send(&Event::Without { what }, &[])?;
+    }
     port.send(&Event::Ready { uptime: uptime()? }, &[])?;
     for suite in &job.suites {
         suites::run(port, &job, suite)?;

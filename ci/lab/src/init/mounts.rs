@@ -19,11 +19,12 @@ const MOUNTS: [(&str, &str); 6] = [
 /// page.
 const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 
-/// Mounts all and sets what has to be set.
+/// Mounts all and sets what has to be set. What the suites can do without and is not there comes back in words.
 ///
 /// # Errors
 /// A file system that is needed cannot be mounted.
-pub fn mount() -> io::Result<()> {
+pub fn mount() -> io::Result<Vec<String>> {
+    let mut without = Vec::new();
     for (kind, dir) in MOUNTS {
         fs::create_dir_all(dir)?;
         let names = [CString::new(kind)?, CString::new(dir)?];
@@ -31,16 +32,21 @@ pub fn mount() -> io::Result<()> {
         let result =
             unsafe { libc::mount(names[0].as_ptr(), names[1].as_ptr(), names[0].as_ptr(), 0, std::ptr::null()) };
         let error = io::Error::last_os_error();
-        // A kernel of one's own may lack what only witnesses use, or mount /dev by itself.
-        let optional = matches!(kind, "tracefs" | "debugfs") || error.raw_os_error() == Some(libc::EBUSY);
-        if result != 0 && !optional {
-            return Err(io::Error::new(error.kind(), format!("cannot mount {kind} on {dir}: {error}")));
+        // A kernel of one's own may have mounted /dev by itself.
+        if result == 0 || error.raw_os_error() == Some(libc::EBUSY) {
+            continue;
         }
+        let what = format!("cannot mount {kind} on {dir}: {error}");
+        // Only witnesses use these.
+        if !matches!(kind, "tracefs" | "debugfs") {
+            return Err(io::Error::new(error.kind(), what));
+        }
+        without.push(what);
     }
     match fs::write(THP, "always") {
         // A kernel without them has no such file.
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        _ => Ok(without),
     }
 }
 

@@ -11,7 +11,7 @@ pub struct Variant {
     pub kernel: String,
     /// Words for the kernel's command line.
     pub cmdline: Vec<String>,
-    /// Parameters of modules: module with `_` for `-`, and what it is given.
+    /// Parameters of modules: module with `_` for `-`, and what it is given, `name=value`.
     pub params: Vec<(String, String)>,
     /// The CPU model of the emulator.
     pub cpu: Option<String>,
@@ -26,7 +26,7 @@ impl FromStr for Variant {
         if variant.kernel.is_empty() {
             return Err(format!("`{text}` does not begin with the name of a kernel, as in `6.12,clearcpuid=ss`"));
         }
-        words.try_for_each(|word| variant.add(word))?;
+        words.try_for_each(|word| variant.add(word, true))?;
         Ok(variant)
     }
 }
@@ -39,18 +39,20 @@ impl Variant {
         Variant { kernel: name.chars().map(good).collect(), ..Variant::default() }
     }
 
-    /// Adds a word: a parameter of a module of KVM, the CPU model, or else a word for the command line.
+    /// Adds a word: the CPU model, a parameter of a module, or else a word for the command line. A parameter is
+    /// `module.name=value`, with any module where `any` is set and otherwise with one of KVM: the command line has
+    /// words of that form for what is built in.
     ///
     /// # Errors
     /// The word is empty, has characters that no directory's name should have, or is half a parameter.
-    pub fn add(&mut self, word: &str) -> Result<(), String> {
+    pub fn add(&mut self, word: &str, any: bool) -> Result<(), String> {
         let good = |byte: u8| byte.is_ascii_graphic() && !b"/,'\"\\".contains(&byte);
         if word.is_empty() || !word.bytes().all(good) {
             return Err(format!("`{word}` is no word for a kernel: it is empty or has spaces, quotes or slashes"));
         }
         match word.split_once('=') {
             Some(("cpu", model)) => self.cpu = Some(model.to_owned()),
-            Some((key, _)) if key.contains('.') && is_kvm(key) => self.params.push(param(word)?),
+            Some((key, _)) if key.contains('.') && (any || is_kvm(key)) => self.params.push(param(word)?),
             _ => self.cmdline.push(word.to_owned()),
         }
         Ok(())
@@ -62,7 +64,9 @@ impl Variant {
 /// # Errors
 /// It looks otherwise.
 pub fn param(word: &str) -> Result<(String, String), String> {
-    let parts = word.split_once('.').filter(|(module, value)| !module.is_empty() && value.contains('='));
+    let parts = word.split_once('.').filter(|(module, value)| {
+        !module.is_empty() && value.split_once('=').is_some_and(|(name, value)| !name.is_empty() && !value.is_empty())
+    });
     let (module, value) = parts.ok_or_else(|| format!("`{word}` is no parameter such as `kvm_intel.ept=0`"))?;
     Ok((module.replace('-', "_"), value.to_owned()))
 }
@@ -95,7 +99,11 @@ mod tests {
         let [(module, value), _] = &variant.params[..] else { panic!("{variant:?}") };
         assert_eq!((module.as_str(), value.as_str()), ("kvm_intel", "ept=0"));
         assert_eq!("6.1,kvm-intel.ept=0".parse::<Variant>().unwrap().to_string(), "6.1,kvm_intel.ept=0");
-        assert_eq!("6.1,intel_iommu.x=1".parse::<Variant>().unwrap().cmdline, ["intel_iommu.x=1"]);
+        let mut variant: Variant = "6.1,kvm_intl.x=1".parse().unwrap();
+        assert_eq!(variant.params, [("kvm_intl".to_owned(), "x=1".to_owned())]);
+        variant.add("rcupdate.x=1", false).unwrap();
+        variant.add("kvm-intel.ept=0", false).unwrap();
+        assert_eq!((variant.cmdline.len(), variant.params.len()), (1, 2));
     }
 
     #[test]
@@ -103,7 +111,7 @@ mod tests {
         for text in ["", ",ept=0", "6.1,", "6.1,a/b", "6.1,a b", "6.1,a\"b"] {
             assert!(text.parse::<Variant>().is_err(), "{text}");
         }
-        for word in ["ept=0", ".ept=0", "kvm_intel.ept"] {
+        for word in ["ept=0", ".ept=0", "kvm_intel.ept", "kvm_intel.=0", "kvm_intel.ept="] {
             assert!(param(word).is_err(), "{word}");
         }
     }

@@ -17,13 +17,19 @@ const BOOT: &str = "boot.json";
 pub const CONSOLE: &str = "console.log";
 
 /// What was booted.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Booted {
     /// The kernel's name, and how it was started.
     pub variant: String,
     /// The emulated machine.
     pub machine: String,
+    /// The program that emulates it.
+    pub emulator: Emulator,
+    /// The CPU model, in the emulator's words.
+    pub cpu: String,
+    /// Memory of the machine, in MiB.
+    pub memory: u32,
     /// What the kernel was made of; nothing for a local kernel.
     pub packages: Vec<Package>,
     /// SHA-256 of the kernel, an ELF file.
@@ -32,8 +38,23 @@ pub struct Booted {
     pub cmdline: String,
     /// Modules and their parameters, in the order in which they were loaded.
     pub modules: Vec<Module>,
+    /// Suites that were to be run, in this order.
+    pub suites: Vec<String>,
+    /// Further arguments of `kvm-memtype run`, as they were given.
+    pub arguments: Vec<String>,
     /// Version of the lab.
     pub version: String,
+}
+
+/// An emulator.
+#[derive(Debug, Default, Serialize)]
+pub struct Emulator {
+    /// What it is.
+    pub name: &'static str,
+    /// Its version, in its own words.
+    pub version: String,
+    /// The model by which its clock charges accesses to memory, if it has one.
+    pub clock: Option<String>,
 }
 
 /// The directory of a boot.
@@ -105,17 +126,7 @@ mod tests {
     use super::*;
 
     fn directory(root: &Path) -> Directory {
-        let text = String::new;
-        let (packages, modules) = (Vec::new(), Vec::new());
-        let booted = Booted {
-            variant: "6.1,nosmep".into(),
-            machine: text(),
-            packages,
-            vmlinux: text(),
-            cmdline: text(),
-            modules,
-            version: text(),
-        };
+        let booted = Booted { variant: "6.1,nosmep".into(), ..Booted::default() };
         Directory::make(root, &booted).unwrap()
     }
 

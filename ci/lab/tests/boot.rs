@@ -59,6 +59,8 @@ fn a_suite_runs_on_a_stock_kernel_and_its_results_are_a_run() {
     assert_eq!(run.header.facts.0["emulator"].to_string(), "bochs");
     let booted: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("boot.json")).unwrap()).unwrap();
     assert_eq!(booted["packages"][0]["sha256"].as_str().unwrap().len(), 64);
+    assert_eq!((&booted["emulator"]["name"], &booted["emulator"]["clock"]), (&"Bochs".into(), &"memtime".into()));
+    assert_eq!((&booted["suites"][0], &booted["memory"]), (&"smoke".into(), &512.into()));
     let log = std::fs::read_to_string(dir.join("kernel.log")).unwrap();
     assert!(log.contains("Linux version 6.1"), "{log}");
 }
@@ -85,6 +87,28 @@ fn a_module_that_does_not_load_is_told_with_the_kernel_s_words() {
     assert_eq!(code, 3, "{said}");
     assert!(said.contains("init failed: cannot load the module /modules/kvm-intel.ko: Invalid argument"), "{said}");
     assert!(said.contains("`maybe' invalid for parameter `ept'"), "{said}");
+}
+
+#[test]
+fn a_parameter_that_is_not_applied_is_told() {
+    let Some((code, said, _)) = boot(&["--module-param", "kvm_intel.no_such=1"]) else { return };
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("init failed: kvm_intel.no_such=1 was not applied"), "{said}");
+}
+
+#[test]
+fn the_lab_s_bochs_is_not_taken_for_debian_s() {
+    if !had(&["fetch", KERNEL]) || !had(&["bochs"]) {
+        return;
+    }
+    let program = text(&lab(&["bochs"]).stdout);
+    let output = Command::new(env!("CARGO_BIN_EXE_lab"))
+        .args(["run", KERNEL, "--machine", "stock-bochs", "--suite", "smoke"])
+        .env("KVM_MEMTYPE_BOCHS", program.trim())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stdout).contains("is no Bochs as Debian ships it: its clock is memtime"));
 }
 
 #[test]

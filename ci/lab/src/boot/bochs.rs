@@ -10,14 +10,18 @@ use std::time::Duration;
 /// instruction, but the longer what waits for time to pass.
 const IPS: u32 = 50_000_000;
 
+/// The CPU model of the emulated machine, unless another is asked for.
+pub fn cpu() -> String {
+    Config::default().cpu
+}
+
 /// Boots a kernel and watches it to its end.
 ///
 /// # Errors
 /// It cannot be booted in so much memory, or Bochs cannot be run.
 pub fn run(bochs: &Bochs, boot: &Boot<'_>, mut watch: Watch<'_>) -> Result<Ending, MachineError> {
-    let standard = Config::default();
     let config = Config {
-        cpu: boot.cpu.map_or(standard.cpu, str::to_owned),
+        cpu: boot.cpu.to_owned(),
         ips: IPS,
         megs: MEMORY,
         // Linux reads MSRs of a real Haswell that Bochs does not have.

@@ -29,5 +29,5 @@ pub struct Boot<'a> {
     /// The kernel's command line.
     pub cmdline: &'a str,
     /// The CPU model, in the emulator's words.
-    pub cpu: Option<&'a str>,
+    pub cpu: &'a str,
 }

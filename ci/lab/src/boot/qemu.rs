@@ -11,8 +11,8 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::Duration;
 
-/// The CPU model of the emulated machine.
-const CPU: &str = "EPYC,+svm";
+/// The CPU model of the emulated machine, unless another is asked for.
+pub const CPU: &str = "EPYC,+svm";
 /// The most that is kept of what QEMU says.
 const SAID: usize = 16 << 10;
 
@@ -29,7 +29,7 @@ pub fn run(boot: &Boot<'_>, mut watch: Watch<'_>) -> Result<Ending, MachineError
     let mut command = Command::new(qemu::find()?);
     command
         .args(["-accel", "tcg", "-machine", "pc", "-nodefaults", "-display", "none", "-no-reboot"])
-        .args(["-cpu", boot.cpu.unwrap_or(CPU), "-m", &MEMORY.to_string()])
+        .args(["-cpu", boot.cpu, "-m", &MEMORY.to_string()])
         .args(["-chardev", "stdio,id=mailbox,signal=off"])
         .args(["-device", &format!("isa-debugcon,iobase={:#x},chardev=mailbox", mailbox::PORT)])
         .args(["-device", &format!("isa-debug-exit,iobase={QEMU_EXIT:#x},iosize=1")])

@@ -9,9 +9,11 @@ use crate::image;
 use crate::init::{Job, Module, Parameter, Power};
 use crate::kernel::{Local, MODULES, MODULES_AMD, Spec, Variant};
 use crate::mailbox::Event;
-use crate::results::{Booted, CONSOLE, Directory};
+use crate::results::{Booted, CONSOLE, Directory, Emulator};
 use kvm_memtype::execute::chain;
 use kvm_memtype::host::{CLOCK, EMULATOR};
+use kvm_memtype::machine::bochs::{Bochs, VARIABLE};
+use kvm_memtype::machine::qemu;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
@@ -111,13 +113,32 @@ impl Task {
             Err(why) => without.push(why),
         }
         let bochs = bochs::of(args.machine(), &args.bochs, root, &say)?;
-        let clock = bochs.as_ref().and_then(|bochs| bochs.clock.clone());
-        let job = self.job(args, modules, clock)?;
+        let emulator = match &bochs {
+            Some(bochs) => of_bochs(args.machine(), bochs)?,
+            None => Emulator { name: "QEMU", version: qemu::version(&qemu::find()?)?, clock: None },
+        };
+        let standard = || if bochs.is_some() { boot::bochs::cpu() } else { boot::qemu::CPU.to_owned() };
+        let cpu = self.variant.cpu.clone().unwrap_or_else(standard);
+        let job = self.job(args, modules, emulator.clock.clone())?;
         let initrd = image::initrd(&job, &contents)?;
         let vmlinux = fs::read(ready.vmlinux())?;
         let cmdline = self.cmdline(&contents);
-        let boot = Boot { vmlinux: &vmlinux, initrd: &initrd, cmdline: &cmdline, cpu: self.variant.cpu.as_deref() };
-        let dir = Directory::make(&args.results, &self.booted(args, &ready, &job, &cmdline)?)?;
+        let boot = Boot { vmlinux: &vmlinux, initrd: &initrd, cmdline: &cmdline, cpu: &cpu };
+        let booted = Booted {
+            variant: self.variant.to_string(),
+            machine: args.machine().to_string(),
+            emulator,
+            cpu: cpu.clone(),
+            memory: boot::MEMORY,
+            packages: ready.resolved.as_ref().map(|resolved| resolved.packages.clone()).unwrap_or_default(),
+            vmlinux: cache::digest_of_file(&ready.vmlinux())?,
+            cmdline: cmdline.clone(),
+            modules: job.modules,
+            suites: job.suites,
+            arguments: job.arguments,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let dir = Directory::make(&args.results, &booted)?;
         let (mut release, mut suites) = (None, Vec::new());
         let mut each = |event: &Event, piece: Vec<u8>| {
             match event.clone() {
@@ -191,17 +212,24 @@ impl Task {
             power: if args.machine() == Machine::QemuSvm { Power::Qemu } else { Power::Bochs },
         })
     }
+}
 
-    fn booted(&self, args: &Run, ready: &Ready, job: &Job, cmdline: &str) -> Result<Booted, std::io::Error> {
-        Ok(Booted {
-            variant: self.variant.to_string(),
-            machine: args.machine().to_string(),
-            packages: ready.resolved.as_ref().map(|resolved| resolved.packages.clone()).unwrap_or_default(),
-            vmlinux: cache::digest_of_file(&ready.vmlinux())?,
-            cmdline: cmdline.to_owned(),
-            modules: job.modules.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        })
+/// A Bochs as what it is recorded as.
+///
+/// # Errors
+/// It is another one than the machine is named for: what is measured would be read as what it is not.
+fn of_bochs(machine: Machine, bochs: &Bochs) -> Result<Emulator, String> {
+    let (path, wanted) = (bochs.path.display(), machine == Machine::Bochs);
+    match &bochs.clock {
+        None if wanted => Err(format!(
+            "{path} has no model of the time that memory takes, as the Bochs of `lab bochs` has: set {VARIABLE} to a \
+             build of that, or run with --machine stock-bochs"
+        )),
+        Some(clock) if !wanted => Err(format!(
+            "{path} is no Bochs as Debian ships it: its clock is {clock}; set {VARIABLE} to another, or run with \
+             --machine bochs"
+        )),
+        clock => Ok(Emulator { name: "Bochs", version: bochs.version.clone(), clock: clock.clone() }),
     }
 }
 

@@ -12,7 +12,7 @@ mod tests;
 
 pub use command::TCG_MAXPHYADDR;
 pub use machine::Qemu;
-pub use program::find;
+pub use program::{find, version};
 
 /// What runs the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -97,6 +97,13 @@ fn a_parameter_that_is_not_applied_is_told() {
 }
 
 #[test]
+fn a_device_that_is_missing_is_no_success() {
+    let Some((code, said, _)) = boot(&["--cmdline", "pci=off"]) else { return };
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("no MMIO of the host: the machine has no display controller"), "{said}");
+}
+
+#[test]
 fn the_lab_s_bochs_is_not_taken_for_debian_s() {
     if !had(&["fetch", KERNEL]) || !had(&["bochs"]) {
         return;

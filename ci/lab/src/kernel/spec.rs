@@ -70,8 +70,8 @@ impl Spec {
                 .into_iter()
                 .map(with_release)
                 .collect::<Result<_, _>>()?,
-            modules: words(source, "module", file.modules)?,
-            modules_amd: words(source, "module", file.modules_amd)?,
+            modules: modules(source, file.modules)?,
+            modules_amd: modules(source, file.modules_amd)?,
             text: source.text.clone(),
         })
     }
@@ -136,6 +136,11 @@ fn words(source: &Source, noun: &str, list: Spanned<Vec<Spanned<String>>>) -> Re
         text => Err(ConfigError::at(source, word.span(), format!("`{text}` cannot be the name of a {noun}"))),
     };
     filled(source, noun, list)?.into_iter().map(word).collect()
+}
+
+/// Names of modules as `-` spells them; the kernel does not tell `_` from it.
+fn modules(source: &Source, list: Spanned<Vec<Spanned<String>>>) -> Result<Vec<String>, ConfigError> {
+    Ok(words(source, "module", list)?.into_iter().map(|name| name.replace('_', "-")).collect())
 }
 
 /// All kernels that have a file.
@@ -218,6 +223,12 @@ mod tests {
         let release = spec.release.with("117+deb13");
         assert_eq!(release, "6.12.117+deb13-amd64");
         assert_eq!(spec.packages(&release), ["linux-image-6.12.117+deb13-amd64-unsigned"]);
+    }
+
+    #[test]
+    fn a_module_may_be_spelt_either_way() {
+        let spec = read(&GOOD.replace("['kvm']", "['kvm', 'kvm_intel']")).unwrap();
+        assert_eq!((&spec.modules, spec.modules[1].as_str()), (&spec.modules_amd, "kvm-intel"));
     }
 
     #[test]

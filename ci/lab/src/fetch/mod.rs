@@ -4,8 +4,9 @@ mod keep;
 
 use crate::apt::{self, Apt, AptError, Archive, Package, Resolved};
 use crate::cache::{self, Draft};
-use crate::kernel::{Local, MODULES, MODULES_AMD, Spec};
-use crate::unpack::deb;
+use crate::kernel::{Local, MODULES, MODULES_AMD, Spec, module_name};
+use crate::unpack::deb::{self, DebError};
+use crate::unpack::module;
 use keep::{Keep, KeepError};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -55,6 +56,17 @@ pub enum FetchError {
         /// What it should have.
         wanted: String,
     },
+    /// A file of a local kernel cannot be read.
+    #[error("{} cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A package cannot be taken apart.
+    #[error(transparent)]
+    Deb(#[from] DebError),
     /// The cache cannot be read or written.
     #[error("the cache: {0}")]
     Cache(#[from] io::Error),
@@ -126,16 +138,18 @@ impl Fetch<'_> {
     /// # Errors
     /// Its files cannot be read, or are no kernel.
     pub fn local(&self, local: &Local, amd: bool) -> Result<Ready, FetchError> {
-        let wanted: Vec<&str> = if amd { MODULES_AMD.to_vec() } else { MODULES.to_vec() };
+        let wanted = local_modules(local, amd)?;
         let files: Vec<&PathBuf> = local.files.iter().filter(|path| keep::wants(path, &wanted)).collect();
-        let digest = |path: &&PathBuf| cache::digest_of_file(path);
-        let mut parts = [&local.image].iter().chain(&files).map(digest).collect::<io::Result<Vec<_>>>()?;
+        let digest = |path: &&PathBuf| {
+            cache::digest_of_file(path).map_err(|source| FetchError::Read { path: (*path).clone(), source })
+        };
+        let mut parts = [&local.image].iter().chain(&files).map(digest).collect::<Result<Vec<_>, _>>()?;
         parts.extend(wanted.iter().map(|&name| name.to_owned()));
         let dir = self.dir(&parts);
         cache::make(&dir, |draft| -> Result<(), FetchError> {
             let mut keep = Keep::new(draft, &wanted);
-            keep.image(&local.image, &fs::read(&local.image)?)?;
-            files.iter().try_for_each(|path| Ok::<_, FetchError>(keep.take(path, &fs::read(path)?)?))?;
+            keep.image(&local.image, &read(&local.image)?)?;
+            files.iter().try_for_each(|path| Ok::<_, FetchError>(keep.take(path, &read(path)?)?))?;
             Ok(keep.finish(&local.image.display().to_string())?)
         })?;
         Ok(Ready { dir, resolved: None })
@@ -185,7 +199,11 @@ impl Fetch<'_> {
             let wanted = wanted(spec);
             let mut keep = Keep::new(draft, &wanted);
             for deb in &debs {
-                deb::files(deb, |path| keep::wants(path, &wanted), |path, content| keep.take(path, content))?;
+                deb::files(
+                    deb,
+                    |path| keep::wants(path, &wanted),
+                    |path, content| Ok::<_, FetchError>(keep.take(path, content)?),
+                )?;
             }
             Ok(keep.finish(&spec.packages(&resolved.release).join(", "))?)
         })?;
@@ -200,6 +218,27 @@ impl Fetch<'_> {
         let digest = cache::digest([KEPT].into_iter().chain(parts.iter().map(String::as_str)));
         self.root.join("kernels").join(&digest[..16])
     }
+}
+
+/// The modules of a local kernel. `ccp` is one of them where kvm-amd wants it: without CONFIG_KVM_AMD_SEV it does not,
+/// and a module that is there does no harm.
+fn local_modules(local: &Local, amd: bool) -> Result<Vec<&'static str>, FetchError> {
+    if !amd {
+        return Ok(MODULES.to_vec());
+    }
+    let file = |name| local.files.iter().find(|path| module_name(path).as_deref() == Some(name));
+    let wants_ccp = match file("kvm-amd") {
+        _ if file("ccp").is_some() => true,
+        Some(path) => module::depends(&read(path)?)
+            .map_err(|source| KeepError::Module { path: path.clone(), source })?
+            .contains(&"ccp".to_owned()),
+        None => false,
+    };
+    Ok(MODULES_AMD.into_iter().filter(|&name| name != "ccp" || wants_ccp).collect())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, FetchError> {
+    fs::read(path).map_err(|source| FetchError::Read { path: path.to_owned(), source })
 }
 
 fn digest(spec: &Spec) -> String {

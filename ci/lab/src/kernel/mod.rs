@@ -10,5 +10,5 @@ pub use spec::{Kernels, Spec};
 
 /// The modules that make /dev/kvm on Intel, in the order in which they are loaded.
 pub const MODULES: [&str; 3] = ["irqbypass", "kvm", "kvm-intel"];
-/// The modules that make /dev/kvm on AMD.
+/// The modules that make /dev/kvm on AMD. A kernel without SEV has no use for `ccp`.
 pub const MODULES_AMD: [&str; 4] = ["irqbypass", "ccp", "kvm", "kvm-amd"];

@@ -4,6 +4,7 @@ use super::compression;
 use object::build::Id;
 use object::build::elf::{Builder, SectionData};
 use object::elf::{STT_FUNC, STT_NOTYPE, STT_OBJECT};
+use object::{Object, ObjectSection};
 use std::collections::HashSet;
 use std::io;
 
@@ -44,10 +45,26 @@ pub fn light(file: &[u8]) -> io::Result<Vec<u8>> {
     Ok(light)
 }
 
+/// Names of the modules that a module wants loaded before it, as `-` spells them: `depends=` in its `.modinfo`.
+///
+/// # Errors
+/// It is damaged, or no ELF file.
+pub fn depends(file: &[u8]) -> io::Result<Vec<String>> {
+    let plain = if compression::is_compressed(file) { compression::decompress(file)? } else { file.to_vec() };
+    let object = object::File::parse(plain.as_slice()).map_err(io::Error::other)?;
+    let info = match object.section_by_name(".modinfo") {
+        Some(section) => section.data().map_err(io::Error::other)?,
+        None => &[],
+    };
+    let list = info.split(|&byte| byte == 0).find_map(|entry| entry.strip_prefix(b"depends="));
+    let names = String::from_utf8_lossy(list.unwrap_or_default()).into_owned();
+    Ok(names.split(',').filter(|name| !name.is_empty()).map(|name| name.replace('_', "-")).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use object::{Object, ObjectSection, ObjectSymbol};
+    use object::ObjectSymbol;
     use std::process::Command;
 
     /// An object file as a compiler makes modules of, with debug information and a section `.BTF`.
@@ -56,6 +73,7 @@ mod tests {
         static int helper(void) { return other() + 1; }
         int function(void) { return helper(); }
         __asm__(".text\n__pfx_function: nop\n.type __pfx_function, @function\nunused: nop\n");
+        __asm__(".pushsection .modinfo,\"a\"\n.asciz \"license=GPL\"\n.asciz \"depends=kvm,kvm_x\"\n.popsection\n");
         __asm__(".pushsection .BTF,\"\"\n.long 1\n.popsection\n");
     "#;
 
@@ -69,6 +87,8 @@ mod tests {
         assert!(status.success());
         let file = std::fs::read(&object).unwrap();
         let light = light(&file).unwrap();
+        assert_eq!(depends(&file).unwrap(), ["kvm", "kvm-x"]);
+        assert_eq!(depends(&light).unwrap(), ["kvm", "kvm-x"]);
         let parsed = object::File::parse(light.as_slice()).unwrap();
         let symbols: Vec<_> = parsed.symbols().filter_map(|symbol| symbol.name().ok().map(str::to_owned)).collect();
         for (name, stays) in
@@ -86,5 +106,6 @@ mod tests {
     fn what_is_no_module_is_refused() {
         assert!(super::light(b"hello").is_err());
         assert!(super::light(b"\x7fELF\x02\x01\x01").is_err());
+        assert!(super::depends(b"hello").is_err());
     }
 }

@@ -44,13 +44,12 @@ pub(super) struct Paths {
     pub rom: String,
     pub disk: String,
     pub serial: String,
-    pub log: String,
 }
 
 impl Config {
     /// The text of the file. `display` is the value of `display_library`.
     pub(super) fn text(&self, paths: &Paths, display: &str) -> String {
-        let Paths { rom, disk, serial, log } = paths;
+        let Paths { rom, disk, serial } = paths;
         let Config { cpu, exclude, cpus, ips, megs, ignore_bad_msrs, more } = self;
         let mut text = format!(
             "megs: {megs}\n\
@@ -63,7 +62,7 @@ impl Config {
              ata0-master: type=disk, path={disk}, mode=flat, cylinders=0\n\
              com1: enabled=1, mode=file, dev={serial}\n\
              port_e9_hack: enabled=1\n\
-             log: {log}\n\
+             log: /dev/null\n\
              panic: action=fatal\n\
              error: action=report\n\
              info: action=report\n\

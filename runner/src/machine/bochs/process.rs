@@ -5,7 +5,7 @@ use super::program::{Bochs, cannot_run};
 use crate::machine::process::{self, Cause, Event, Open, Stream};
 use crate::machine::{MachineError, memfd};
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
@@ -16,7 +16,7 @@ use std::time::Duration;
 static ROM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rom.bin"));
 /// Size of the image that Bochs loads below 4 GiB.
 const ROM_SIZE: usize = 64 << 10;
-/// Bytes of standard error and of Bochs' own log that are kept.
+/// Bytes of standard error that are kept.
 const KEPT: usize = 64 << 10;
 
 /// What is heard of a guest.
@@ -37,8 +37,6 @@ pub struct Ended {
     pub cause: Cause<()>,
     /// What Bochs said on standard error: the reason of its end is in it.
     pub message: String,
-    /// The first 64 KiB of its log.
-    pub log: String,
 }
 
 impl Ended {
@@ -72,15 +70,11 @@ impl Bochs {
         let failed = |e| cannot_run(&self.path, e);
         let mut rom = vec![0xff; ROM_SIZE - ROM.len()];
         rom.extend(ROM);
-        let (rom, mut log) = (memfd::with(&rom).map_err(failed)?, memfd::with(&[]).map_err(failed)?);
+        let rom = memfd::with(&rom).map_err(failed)?;
         let (serial, serial_end) = io::pipe().map_err(failed)?;
         let path = |file: i32| format!("/proc/self/fd/{file}");
-        let paths = Paths {
-            rom: path(rom.as_raw_fd()),
-            disk: path(disk.as_raw_fd()),
-            serial: path(serial_end.as_raw_fd()),
-            log: path(log.as_raw_fd()),
-        };
+        let paths =
+            Paths { rom: path(rom.as_raw_fd()), disk: path(disk.as_raw_fd()), serial: path(serial_end.as_raw_fd()) };
         let text = memfd::with(config.text(&paths, self.display).as_bytes()).map_err(failed)?;
         // The debugger stops at the start and after a reset, of which the ROM allows one.
         let go_on = memfd::with(b"c\nc\n").map_err(failed)?;
@@ -91,7 +85,7 @@ impl Bochs {
         }
         // SAFETY: the closure runs in the child between fork and exec, makes system calls only and allocates nothing.
         unsafe { command.pre_exec(without_alarms) };
-        let open = Open { files: vec![&rom, disk, &log, &text, &go_on], pipe: Some((serial, serial_end)) };
+        let open = Open { files: vec![&rom, disk, &text, &go_on], pipe: Some((serial, serial_end)) };
         let mut errors = Vec::new();
         let cause = process::run(&mut command, open, timeout, |event| match event {
             Event::Silence => on_event(Heard::Silence),
@@ -103,10 +97,7 @@ impl Bochs {
             }
         });
         let cause = cause.map_err(failed)?;
-        let mut kept = Vec::new();
-        log.rewind().and_then(|()| log.take(KEPT as u64).read_to_end(&mut kept)).map_err(failed)?;
-        let [message, log] = [errors, kept].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        Ok(Ended { cause, message, log })
+        Ok(Ended { cause, message: String::from_utf8_lossy(&errors).into_owned() })
     }
 }
 

@@ -102,7 +102,8 @@ fn read(path: &Path, help: &str) -> Option<Bochs> {
         excludes_features: major.is_some_and(|major| major >= 3),
         version,
         clock: after(MARK),
-        // Debian's build has the debugger and no display library that displays nothing; VNC without a client does.
+        // Debian's build has the debugger and no display library that displays nothing; VNC without a client does. Its
+        // server listens on all interfaces, and no option of Bochs says otherwise.
         display: if debugger { "rfb, options=\"timeout=0\"" } else { "nogui" },
         debugger,
     })

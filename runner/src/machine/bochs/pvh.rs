@@ -48,19 +48,18 @@ impl<'a> Pvh<'a> {
         if self.megs > MOST_MIB {
             return Err(PvhError(format!("{} MiB of RAM are more than {MOST_MIB}", self.megs)));
         }
-        let (entry, mut segments) = load(self.elf)?;
-        let mut end = segments.iter().map(|segment| u64::from(segment.address) + segment.bytes.len() as u64).max();
+        let Loaded { entry, mut segments, mut end } = load(self.elf)?;
         let mut module = None;
         if let Some(initrd) = self.initrd {
             let address = ram.saturating_sub(initrd.len() as u64) & !0xfff;
-            if end.is_some_and(|end| end > address) {
+            if end > address {
                 return Err(PvhError(format!("{} MiB of RAM are too few for it and the initial RAM disk", self.megs)));
             }
-            end = Some(address + initrd.len() as u64);
+            end = address + initrd.len() as u64;
             segments.push(Segment { address: address as u32, bytes: initrd.into() });
             module = Some(hvm_modlist_entry { paddr: address, size: initrd.len() as u64, ..Default::default() });
         }
-        if let Some(end) = end.filter(|&end| end > ram) {
+        if end > ram {
             return Err(PvhError(format!("it ends at {end:#x}, behind {} MiB of RAM", self.megs)));
         }
         let start_info = start_info(ram, module, self.command_line);
@@ -69,13 +68,23 @@ impl<'a> Pvh<'a> {
     }
 }
 
+/// What an ELF file says of its place.
+struct Loaded<'a> {
+    /// The PVH entry.
+    entry: u32,
+    /// What is in the file.
+    segments: Vec<Segment<'a>>,
+    /// End of the memory that the segments take, with what is behind their bytes.
+    end: u64,
+}
+
 /// The PVH entry and what is to be loaded of an ELF file. Memory behind a segment is zero at the start, as .bss wants
 /// it.
-fn load(elf: &[u8]) -> Result<(u32, Vec<Segment<'_>>), PvhError> {
+fn load(elf: &[u8]) -> Result<Loaded<'_>, PvhError> {
     let wrong = |error: object::Error| PvhError(error.to_string());
     let endian = LittleEndian;
     let headers = FileHeader64::parse(elf).and_then(|header| header.program_headers(endian, elf)).map_err(wrong)?;
-    let (mut entry, mut segments) = (None, Vec::new());
+    let (mut entry, mut segments, mut end) = (None, Vec::new(), 0);
     for header in headers {
         if let Some(mut notes) = header.notes(endian, elf).map_err(wrong)? {
             while let Some(note) = notes.next().map_err(wrong)? {
@@ -83,6 +92,10 @@ fn load(elf: &[u8]) -> Result<(u32, Vec<Segment<'_>>), PvhError> {
                     entry = note.desc().first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
                 }
             }
+        }
+        if header.p_type(endian) == PT_LOAD {
+            // A file may say anything; what overflows is behind all RAM.
+            end = end.max(header.p_paddr(endian).saturating_add(header.p_memsz(endian).max(header.p_filesz(endian))));
         }
         if header.p_type(endian) == PT_LOAD && header.p_filesz(endian) != 0 {
             let bytes = header.data(endian, elf).map_err(|()| PvhError("a segment is not in the file".to_owned()))?;
@@ -92,7 +105,7 @@ fn load(elf: &[u8]) -> Result<(u32, Vec<Segment<'_>>), PvhError> {
         }
     }
     let entry = entry.ok_or_else(|| PvhError("it has no PVH entry (XEN_ELFNOTE_PHYS32_ENTRY)".to_owned()))?;
-    Ok((entry, segments))
+    Ok(Loaded { entry, segments, end })
 }
 
 /// `hvm_start_info` and what belongs to it, to be loaded at [`LOWEST`].
@@ -154,6 +167,13 @@ mod tests {
             said(&elf(&[0xf4]), Some(&[0; 3 << 20]))
                 .ends_with("4 MiB of RAM are too few for it and the initial RAM disk")
         );
+        // p_memsz of the first program header: what is zero at the start takes RAM, too.
+        let mut file = elf(&[0xf4]);
+        file[64 + 40..64 + 48].copy_from_slice(&(2u64 << 20).to_le_bytes());
+        assert!(pvh(&file, None).disk().is_ok());
+        assert!(said(&file, Some(&[0; 2 << 20])).ends_with("too few for it and the initial RAM disk"));
+        file[64 + 40..64 + 48].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(said(&file, None).ends_with("it ends at 0xffffffffffffffff, behind 4 MiB of RAM"));
         assert!(said(&elf(&[0; 4 << 20]), None).ends_with("it ends at 0x500000, behind 4 MiB of RAM"));
     }
 }

@@ -17,8 +17,8 @@ pub fn is_loaded(root: &Path) -> bool {
 pub fn open(root: &Path) -> Result<Opened, DeviceError> {
     if !is_loaded(root) {
         return Err(DeviceError::new(format!(
-            "the module {MODULE} is not loaded. The lab builds and loads it (cargo run --release -p lab -- run); on a \
-             test machine without vfio.ko: insmod {MODULE}.ko"
+            "the module {MODULE} is not loaded. It is only in the lab, which makes it after each kernel's own kvm.ko and \
+             loads it (lab run); on a host, name a VFIO device, as `kvm-memtype doctor` lists them"
         )));
     }
     open_file(root, Path::new("/dev/null")).map(Opened::file)

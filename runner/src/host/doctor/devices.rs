@@ -43,7 +43,11 @@ pub(super) fn dma(host: &Host) -> Section {
                     "takes a module that makes mediated devices, such as the kernel's sample mtty",
                 ),
             ),
-            ("stub", if offer.stub { "loaded" } else { "none: the lab loads its module vfio_stub" }.to_owned()),
+            (
+                "stub",
+                if offer.stub { "loaded" } else { "none: only in the lab, whose kernels load the module vfio_stub" }
+                    .to_owned(),
+            ),
         ],
     )
 }

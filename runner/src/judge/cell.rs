@@ -68,13 +68,13 @@ impl<'a> Judge<'a> {
             Err(error) => return Judgement::new(Verdict::Error, error.to_string()),
         };
         let mut tally = Tally::new(&policy.id);
-        let account = self.walk(policy, test, observed, run, facts, |judged| tally.take(judged));
         let applying = self.applying(test, facts);
         tally.witnesses(&observed.witness, &applying);
+        let account = self.walk(policy, test, observed, run, facts, |judged| tally.take(judged));
         let (verdict, reason) = tally.verdict(&observed.end, &account, &applying, least);
-        let disagreements_total = tally.bare.total + tally.excused.total;
-        let mut disagreements = tally.bare.into_vec();
-        disagreements.extend(tally.excused.into_vec());
+        let lists = [tally.bare, tally.doubtful, tally.excused];
+        let disagreements_total = lists.iter().map(|list| list.total).sum();
+        let mut disagreements: Vec<Point> = lists.into_iter().flat_map(Points::into_vec).collect();
         disagreements.sort_by_key(|point| point.line);
         Judgement {
             verdict,

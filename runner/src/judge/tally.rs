@@ -12,8 +12,8 @@ use crate::report::counted;
 use crate::witness::{Kind, Witnessed};
 use std::collections::BTreeSet;
 
-/// The most disagreements that a judgement keeps after merging, of those that a deviation excuses and of the others
-/// each.
+/// The most disagreements that a judgement keeps after merging, of those that a deviation excuses, of the doubtful and of
+/// the others each.
 const MOST_DISAGREEMENTS: usize = 64;
 /// The most departures from the architecture that it shows.
 const MOST_EXAMPLES: usize = 4;
@@ -25,6 +25,8 @@ pub(super) struct Tally<'a> {
     pub points: u64,
     /// Disagreements that a deviation excuses.
     pub excused: Points<'a>,
+    /// Disagreements about SPTEs in a cell whose witnesses did not see all: the record that is missing may be theirs.
+    pub doubtful: Points<'a>,
     /// The others.
     pub bare: Points<'a>,
     /// Points of which nothing is predicted.
@@ -52,6 +54,7 @@ impl<'a> Tally<'a> {
         Tally {
             points: 0,
             excused: Points::new(policy, MOST_DISAGREEMENTS),
+            doubtful: Points::new(policy, MOST_DISAGREEMENTS),
             bare: Points::new(policy, MOST_DISAGREEMENTS),
             unpredicted: 0,
             first_unpredicted: None,
@@ -74,7 +77,12 @@ impl<'a> Tally<'a> {
             (Some(agrees), _) => {
                 self.points += u64::from(!matches!(action, Action::Reset(_)));
                 if !agrees {
-                    let list = if judged.deviation.is_some() { &mut self.excused } else { &mut self.bare };
+                    let of_sptes = matches!(action, Action::Leaf { .. } | Action::Zap(_));
+                    let list = match judged.deviation {
+                        Some(_) => &mut self.excused,
+                        None if of_sptes && self.gap.is_some() => &mut self.doubtful,
+                        None => &mut self.bare,
+                    };
                     list.push(judged);
                     self.shown.extend(judged.deviation);
                 }
@@ -89,7 +97,8 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// Takes what the witnesses of the host's side have to say.
+    /// Takes what the witnesses of the host's side have to say, before the first point: what they missed decides what a
+    /// point proves.
     pub fn witnesses(&mut self, witnessed: &Witnessed, applying: &[&'a Deviation]) {
         let Findings { bare, shown } = kernel::findings(witnessed, applying);
         self.against = bare;
@@ -119,8 +128,8 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// The verdict on what guest and VMM say, and its reason. What makes a run worthless comes before what is wrong in it, and that before what
-    /// only weakens it.
+    /// The verdict on what guest and VMM say, and its reason. What makes a run worthless comes before what is wrong in
+    /// it, and that before what only weakens it.
     fn of_the_guest(
         &mut self,
         end: &End,

@@ -1,11 +1,16 @@
 //! What the witnesses of the host's side do to a verdict.
 
-use super::support::{deviations, facts, judge_by, policies, run, run_to};
+use super::support::{deviations, facts, judge_by, policies, run, run_to, with};
+use crate::host::facts::Fact;
 use crate::judge::{Deviations, Judgement, Verdict};
 use crate::machine::{End, Observed};
 use crate::witness::{Kind, Witnessed};
+use wire::host::HostRecord;
+use wire::layout::WINDOW;
 use wire::outcome::Outcome;
+use wire::record::Access;
 use wire::register::Place;
+use wire::step::{SlotApi, Status, Step};
 
 const WARNING: &str = "WARNING: CPU: 0 PID: 97 at arch/x86/kvm/mmu/mmu.c:6090 kvm_zap_gfn_range+0x2c9/0x2d0 [kvm]";
 const VALID: u64 = 0x0007_0406_0007_0406;
@@ -87,4 +92,33 @@ fn a_witness_that_missed_something_proves_nothing() {
     assert_eq!(verdict(gap.clone(), &Deviations::none()), (Verdict::Inconclusive, reason));
     let warned = Witnessed { kernel_log: vec![WARNING.to_owned()], ..gap };
     assert_eq!(verdict(warned, &Deviations::none()).0, Verdict::Fail);
+}
+
+#[test]
+fn a_gap_makes_sptes_doubtful_and_nothing_else() {
+    let facts = with(&facts(), &[("tdp", Fact::Bool(true)), ("non-coherent-dma", Fact::Bool(false))]);
+    let judged = |gaps: &[&str], pat: u64| {
+        let observed = run(|out, log| {
+            let slot = Step::SetSlot { api: SlotApi::V1, slot: 1, flags: 0, gpa: WINDOW, pages: 1 };
+            log.step(slot, Status::Done);
+            out.access(Access { write: true, width: 8, cpl: 0, gpa: WINDOW, value: 1, fault: None });
+            // A UC leaf, which this KVM does not make without non-coherent DMA.
+            log.host(HostRecord::Spte { gfn: WINDOW >> 12, level: 1, old: 1 << 63, new: 0x600_0001_0a2b_3907 });
+            log.step(Step::Mark, Status::Done);
+            out.write(Place::msr(0x277), pat, Outcome::ACCEPTED);
+        });
+        let gaps = gaps.iter().map(|&gap| gap.to_owned()).collect();
+        let witness = Witnessed { gaps, ..Witnessed::default() };
+        judge_by(&policies(), &Deviations::none(), &Observed { witness, ..observed }, &facts)
+    };
+    let whole = judged(&[], VALID);
+    assert_eq!((whole.verdict, whole.disagreements_total), (Verdict::Fail, 1), "{whole:?}");
+    let gap = judged(&["7 trace events were lost"], VALID);
+    let reason = "a witness did not see all: 7 trace events were lost";
+    assert_eq!((gap.verdict, gap.reason.as_str()), (Verdict::Inconclusive, reason));
+    assert_eq!(gap.disagreements, whole.disagreements);
+    // Type 2 is none, and PAT does not take it.
+    let other = judged(&["7 trace events were lost"], 2);
+    assert_eq!((other.verdict, other.disagreements_total), (Verdict::Fail, 2));
+    assert!(other.reason.contains("IA32_PAT") && !other.reason.contains("points in all"), "{}", other.reason);
 }

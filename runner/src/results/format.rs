@@ -2,7 +2,8 @@
 
 use super::ResultsError;
 use crate::host::device::Named;
-use crate::host::facts::Facts;
+use crate::host::facts::{Fact, Facts};
+use crate::host::quirks::IGNORE_GUEST_PAT;
 use crate::machine::Observed;
 use crate::plan::Cell;
 use crate::plan::vm::VmConfig;
@@ -14,6 +15,8 @@ use std::path::Path;
 
 /// Version of the format. It goes up when a file of the version before would be read wrongly or not at all.
 pub const FORMAT: u32 = 3;
+/// A fact that the first files of the format lack. It is in the fact `quirks`, which they have.
+const OFFERS_IGNORE_GUEST_PAT: &str = "offers-ignore-guest-pat";
 
 /// Line 1: what was run, on what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,7 +128,13 @@ pub(super) fn header(path: &Path, text: &[u8]) -> Result<Header, ResultsError> {
         let message = format!("a file of format {format}, but this kvm-memtype reads format {FORMAT}");
         return Err(ResultsError::Line { path: path.to_owned(), line: 1, message });
     }
-    value::<FirstLine<Header>>(path, 1, text).map(|first| first.header)
+    let FirstLine { mut header, .. } = value::<FirstLine<Header>>(path, 1, text)?;
+    // The fact is younger than the format, and policies ask for it.
+    if let (Some(quirks), None) = (header.facts.int("quirks"), header.facts.0.get(OFFERS_IGNORE_GUEST_PAT)) {
+        let offers = Fact::Bool(quirks & u64::from(IGNORE_GUEST_PAT) != 0);
+        header.facts.0.insert(OFFERS_IGNORE_GUEST_PAT.to_owned(), offers);
+    }
+    Ok(header)
 }
 
 /// What is in a line of a file.

@@ -24,8 +24,12 @@ fn header(cells: &[&str]) -> Header {
         disable_quirks: Quirks(1 << 9),
         non_coherent_dma: true,
     };
-    let facts =
-        [("machine", Fact::Text("kvm".to_owned())), ("quirks", Fact::Int(u64::MAX)), ("one-reg", Fact::Bool(true))];
+    let facts = [
+        ("machine", Fact::Text("kvm".to_owned())),
+        ("quirks", Fact::Int(u64::MAX)),
+        ("offers-ignore-guest-pat", Fact::Bool(true)),
+        ("one-reg", Fact::Bool(true)),
+    ];
     Header {
         run: 0xdead_beef_0123_4567,
         started: "20251120T110000Z".to_owned(),
@@ -75,6 +79,21 @@ fn a_run_has_a_directory_of_its_own_and_reads_back() {
         let run = Run::read(writer.dir()).unwrap();
         assert_eq!((&run.header, run.results.as_slice(), run.torn), (&header, &[skip("a")][..], 0));
     }
+}
+
+#[test]
+fn an_old_header_gets_the_fact_that_follows_from_another() {
+    let read = |quirks: Option<u64>| {
+        let mut header = header(&["a"]);
+        header.facts.0.remove("offers-ignore-guest-pat");
+        header.facts.0.remove("quirks");
+        header.facts.0.extend(quirks.map(|quirks| ("quirks".to_owned(), Fact::Int(quirks))));
+        let read = format::header(Path::new("x"), &format::first_line(&header).unwrap()).unwrap();
+        read.facts.0.get("offers-ignore-guest-pat").cloned()
+    };
+    assert_eq!(read(Some(0x3ff)), Some(Fact::Bool(true)));
+    assert_eq!(read(Some(0x1ff)), Some(Fact::Bool(false)));
+    assert_eq!(read(None), None, "no KVM");
 }
 
 #[test]

@@ -26,7 +26,8 @@ pub fn there(kvm: &Kvm) -> bool {
 pub fn add(of: &impl AsRawFd, stats: &mut BTreeMap<String, u64>) -> io::Result<()> {
     for (name, value) in read(&sys::stats_fd(of)?)? {
         if value != 0 {
-            *stats.entry(name).or_default() += value;
+            let sum = stats.entry(name).or_default();
+            *sum = sum.saturating_add(value);
         }
     }
     Ok(())

@@ -85,6 +85,27 @@ fn anonymous(size: usize) -> Result<MmapRegion, vm_memory::mmap::MmapRegionError
         .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
         .with_mmap_flags(libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_NORESERVE)
         .build()
+        .inspect(hold)
+}
+
+/// Keeps the host's memory management away from a slot's memory, as far as it lets us. Where it moves, merges, collapses
+/// or reclaims a page, an MMU notifier zaps its SPTE, which would be taken for a zap of KVM's own. Compaction is left: no
+/// call keeps it off.
+fn hold(memory: &MmapRegion) {
+    let (start, size) = (memory.as_ptr().cast::<libc::c_void>(), memory.size());
+    // No result matters: a kernel without KSM, THP or NUMA refuses what it has no need of, and without mlock (at most the
+    // 2 MiB of the window, but RLIMIT_MEMLOCK may be less) the rest is as before.
+    // SAFETY: the mapping is `size` bytes at `start`, and none of the calls changes what it holds.
+    unsafe {
+        // khugepaged collapses no such memory, and a fault makes no huge page of it.
+        libc::madvise(start, size, libc::MADV_NOHUGEPAGE);
+        // KSM merges only what is offered, but a process can be started with all of its memory offered.
+        libc::madvise(start, size, libc::MADV_UNMERGEABLE);
+        // NUMA balancing unmaps pages to see who touches them, but not where a policy says on which node they belong.
+        libc::syscall(libc::SYS_mbind, start, size, libc::MPOL_LOCAL, std::ptr::null::<u8>(), 0usize, 0u32);
+        // It is not reclaimed, and populated here: nor is a zero page, read before it was written, replaced.
+        libc::mlock(start, size);
+    }
 }
 
 fn tell(vm: &VmFd, api: SlotApi, slot: u8, flags: u32, gpa: u64, size: u64, hva: u64) -> Status {
@@ -112,5 +133,37 @@ fn tell(vm: &VmFd, api: SlotApi, slot: u8, flags: u32, gpa: u64, size: u64, hva:
     match done {
         Ok(()) => Status::Done,
         Err(error) => Status::Errno(sys::errno(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slots_memory_is_held_as_far_as_the_host_lets_us() {
+        let memory = anonymous(4 * PAGE as usize).unwrap();
+        let start = memory.as_ptr() as usize;
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let here = |line: &&str| {
+            let area = line.split(' ').next().and_then(|area| area.split_once('-'));
+            let (from, to) = area.map_or((0, 0), |(from, to)| {
+                let number = |text| usize::from_str_radix(text, 16).unwrap_or(0);
+                (number(from), number(to))
+            });
+            (from..to).contains(&start)
+        };
+        let flags = maps.lines().skip_while(|line| !here(line)).find_map(|line| line.strip_prefix("VmFlags:")).unwrap();
+        let has = |flag: &str| flags.split_whitespace().any(|it| it == flag);
+        let thp = std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists();
+        assert!(has("nh") || !thp, "{flags}");
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the structure is the one that the call fills.
+        assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) }, 0);
+        if limit.rlim_cur < 1 << 20 {
+            return crate::skip::skip("RLIMIT_MEMLOCK is too small");
+        }
+        assert!(has("lo"), "{flags}");
+        assert_eq!(memory.as_volatile_slice().load::<u64>(0, Ordering::SeqCst).unwrap(), 0);
     }
 }

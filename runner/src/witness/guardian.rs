@@ -6,15 +6,22 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// How often it tries to remove the directory, a hundredth of a second apart: the files of a killed process close one
 /// after the other, and an instance that is being read is busy.
 const TRIES: u32 = 500;
+/// How often its end is looked for, a millisecond apart.
+const REAP_TRIES: u32 = 500;
+/// The most files that are closed one by one: a process may have them by the million.
+const MOST_FILES: libc::rlim_t = 1 << 20;
 
-/// The runner's end of the pipe that tells the guardian that the runner lives.
+/// The runner's end of the pipe that tells the guardian that the runner lives. Where it is dropped, the guardian ends, and
+/// is reaped.
 #[derive(Debug)]
 pub struct Guardian {
-    _alive: File,
+    alive: Option<File>,
+    process: libc::pid_t,
 }
 
 impl Guardian {
@@ -36,7 +43,22 @@ impl Guardian {
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
             0 => guard(watched.as_raw_fd(), &path),
-            _ => Ok(Guardian { _alive: alive }),
+            process => Ok(Guardian { alive: Some(alive), process }),
+        }
+    }
+}
+
+impl Drop for Guardian {
+    fn drop(&mut self) {
+        self.alive = None;
+        // It ends at once where the directory is gone. One that has still to try is left to whom orphans are left to: nobody
+        // shall wait for it.
+        for _ in 0..REAP_TRIES {
+            // SAFETY: waits for a child of ours, which nobody else waits for, and wants no status.
+            if unsafe { libc::waitpid(self.process, std::ptr::null_mut(), libc::WNOHANG) } != 0 {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
@@ -54,7 +76,10 @@ fn guard(watched: i32, dir: &CString) -> ! {
         }
         // It must hold nothing else: not the pipe's other end, not the results' lock, not somebody's standard output.
         libc::dup2(watched, 0);
-        libc::syscall(libc::SYS_close_range, 1u32, u32::MAX, 0u32);
+        if libc::syscall(libc::SYS_close_range, 1u32, u32::MAX, 0u32) != 0 {
+            // Linux before 5.9, or a sandbox that does not know it.
+            close_one_by_one();
+        }
         let mut byte = 0u8;
         while libc::read(0, (&raw mut byte).cast(), 1) == -1 && *libc::__errno_location() == libc::EINTR {}
         for _ in 0..TRIES {
@@ -67,13 +92,28 @@ fn guard(watched: i32, dir: &CString) -> ! {
     }
 }
 
+/// Closes all files but number 0.
+///
+/// # Safety
+/// Nobody else may own them: this is for a child that shares nothing with its parent.
+unsafe fn close_one_by_one() {
+    let mut limit = libc::rlimit { rlim_cur: MOST_FILES, rlim_max: 0 };
+    // SAFETY: the structure is the one that the call fills; the files are the caller's, who says that nobody uses them.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        for number in 1..limit.rlim_cur.min(MOST_FILES) {
+            libc::close(number as i32);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::{BufRead, BufReader};
     use std::path::PathBuf;
     use std::process::{Command, Stdio};
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     /// Waits until the guardian has removed the directory.
     fn wait(dir: &Path) {
@@ -110,6 +150,41 @@ mod tests {
         victim.kill().unwrap();
         victim.wait().unwrap();
         wait(&dir);
+    }
+
+    #[test]
+    fn a_guardian_is_reaped() {
+        let root = tempfile::tempdir().unwrap();
+        let guardian = Guardian::of(&root.path().join("gone")).unwrap();
+        let process = guardian.process;
+        drop(guardian);
+        // SAFETY: asks about a child, and wants no status.
+        let waited = unsafe { libc::waitpid(process, std::ptr::null_mut(), libc::WNOHANG) };
+        assert_eq!((waited, io::Error::last_os_error().raw_os_error()), (-1, Some(libc::ECHILD)));
+    }
+
+    #[test]
+    fn files_are_closed_one_by_one_where_they_must_be() {
+        let mut ends = [0; 2];
+        // SAFETY: `ends` has room for the two numbers.
+        assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
+        // SAFETY: the child calls nothing but system calls, and ends.
+        let child = match unsafe { libc::fork() } {
+            // SAFETY: as above; nothing is shared with the parent.
+            0 => unsafe {
+                close_one_by_one();
+                let closed = ends.iter().all(|&end| libc::fcntl(end, libc::F_GETFD) == -1);
+                libc::_exit(i32::from(!closed))
+            },
+            child => child,
+        };
+        let mut status = -1;
+        // SAFETY: waits for the child; both ends are ours.
+        unsafe {
+            assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+            let _ = ends.map(|end| libc::close(end));
+        }
+        assert_eq!(status, 0);
     }
 
     #[test]

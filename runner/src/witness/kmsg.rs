@@ -1,5 +1,6 @@
 //! The kernel's log as /dev/kmsg gives it (`Documentation/ABI/testing/dev-kmsg`).
 
+use crate::judge::is_finding;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,6 +10,8 @@ pub const KMSG: &str = "/dev/kmsg";
 /// A read gives one record, and fails where it does not fit: the kernel makes none longer than this
 /// (`kernel/printk/internal.h`, `PRINTK_MESSAGE_MAX`, with room for a dictionary).
 const LONGEST: usize = 16 << 10;
+/// The most lines that are kept of what has come since the last time.
+const MOST_LINES: usize = 1024;
 
 /// How the device is opened: reads do not wait.
 pub fn options() -> OpenOptions {
@@ -76,10 +79,36 @@ pub struct KernelLog<R = File> {
 /// What has come since the last time.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct News {
-    /// Lines of the kernel itself.
+    /// Lines of the kernel itself, in order: those that say that something is wrong with it before all others, where they
+    /// are too many to keep.
     pub lines: Vec<String>,
+    /// Lines that were too many to keep.
+    pub more: u64,
     /// Records that were overwritten before they were read, at least.
     pub lost: u64,
+}
+
+/// Lines as they come, up to a bound.
+#[derive(Default)]
+struct Kept {
+    /// Each with whether it says that something is wrong.
+    lines: Vec<(bool, String)>,
+    more: u64,
+}
+
+impl Kept {
+    /// Takes the next line, which is whole.
+    fn take(&mut self, line: String) {
+        let finding = is_finding(&line);
+        if self.lines.len() == MOST_LINES {
+            self.more += 1;
+            match self.lines.iter().rposition(|&(finding, _)| !finding) {
+                Some(last) if finding => drop(self.lines.remove(last)),
+                _ => return,
+            }
+        }
+        self.lines.push((finding, line));
+    }
 }
 
 impl KernelLog {
@@ -100,8 +129,8 @@ impl<R: Read> KernelLog<R> {
     /// # Errors
     /// The device cannot be read.
     pub fn news(&mut self) -> io::Result<News> {
-        let (mut news, mut record) = (News::default(), vec![0; LONGEST]);
-        let mut overwritten = false;
+        let (mut kept, mut lost, mut record) = (Kept::default(), 0, vec![0; LONGEST]);
+        let (mut overwritten, mut line) = (false, None::<String>);
         loop {
             let message = match self.device.read(&mut record) {
                 Ok(0) => break,
@@ -117,17 +146,22 @@ impl<R: Read> KernelLog<R> {
             };
             let Some(message) = message else { continue };
             let missing = self.last.map_or(0, |last| message.number.saturating_sub(last + 1));
-            news.lost += missing.max(overwritten.into());
+            lost += missing.max(overwritten.into());
             overwritten = false;
             self.last = Some(message.number);
-            match news.lines.last_mut() {
-                Some(line) if message.kernel && message.continues => line.push_str(&message.text),
-                _ if message.kernel => news.lines.push(message.text),
-                _ => {}
+            match &mut line {
+                _ if !message.kernel => {}
+                Some(line) if message.continues => {
+                    if line.len() < LONGEST {
+                        line.push_str(&message.text);
+                    }
+                }
+                _ => line.replace(message.text).into_iter().for_each(|line| kept.take(line)),
             }
         }
-        news.lost += u64::from(overwritten);
-        Ok(news)
+        line.into_iter().for_each(|line| kept.take(line));
+        lost += u64::from(overwritten);
+        Ok(News { lines: kept.lines.into_iter().map(|(_, line)| line).collect(), more: kept.more, lost })
     }
 }
 
@@ -159,7 +193,7 @@ mod tests {
     }
 
     fn news(lines: &[&str], lost: u64) -> News {
-        News { lines: lines.iter().map(|&line| line.to_owned()).collect(), lost }
+        News { lines: lines.iter().map(|&line| line.to_owned()).collect(), more: 0, lost }
     }
 
     #[test]
@@ -192,6 +226,24 @@ mod tests {
         assert_eq!(log(&[Err(libc::EPIPE), Ok("6,5,1,-;b\n")]).news().unwrap(), news(&["b"], 1));
         assert_eq!(log(&[Err(libc::EPIPE)]).news().unwrap(), news(&[], 1));
         assert_eq!(log(&[Err(libc::EIO)]).news().unwrap_err().raw_os_error(), Some(libc::EIO));
+    }
+
+    #[test]
+    fn findings_are_kept_before_others() {
+        const WARNING: &str = "WARNING: at the end";
+        let records: Vec<String> = (0..MOST_LINES + 7)
+            .map(|number| format!("6,{number},1,-;line {number}\n"))
+            .chain([format!("4,{},1,-;WARNING: at\n", MOST_LINES + 7), format!("4,{},1,c; the end\n", MOST_LINES + 8)])
+            .collect();
+        let records: Vec<_> = records.iter().map(|record| Ok(record.as_str())).collect();
+        let news = log(&records).news().unwrap();
+        assert_eq!((news.lines.len(), news.more, news.lost), (MOST_LINES, 8, 0));
+        assert_eq!(news.lines[MOST_LINES - 2..], [format!("line {}", MOST_LINES - 2), WARNING.to_owned()]);
+        // More findings than lines: the first are kept.
+        let findings: Vec<String> =
+            (0..MOST_LINES + 2).map(|number| format!("4,{number},1,-;BUG: {number}\n")).collect();
+        let news = log(&findings.iter().map(|record| Ok(record.as_str())).collect::<Vec<_>>()).news().unwrap();
+        assert_eq!((news.lines[MOST_LINES - 1].clone(), news.more), (format!("BUG: {}", MOST_LINES - 1), 2));
     }
 
     #[test]

@@ -8,9 +8,6 @@ use std::os::fd::AsRawFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use wire::host::HostRecord;
 
-/// The most lines of the kernel's log that a cell keeps.
-const MOST_LINES: usize = 1024;
-
 /// The witnesses of a run.
 #[derive(Debug, Default)]
 pub struct Witnesses {
@@ -114,11 +111,9 @@ impl Watch<'_> {
         }
         if let Some(log) = &self.witnesses.log {
             match lock(log).news() {
-                Ok(mut news) => {
-                    let more = news.lines.len().saturating_sub(MOST_LINES);
-                    news.lines.truncate(MOST_LINES);
+                Ok(news) => {
                     witnessed.kernel_log = news.lines;
-                    counts.push((more as u64, "lines of the kernel's log more than a cell keeps"));
+                    counts.push((news.more, "lines of the kernel's log more than a cell keeps"));
                     counts.push((news.lost, "lines of the kernel's log were overwritten before they were read"));
                 }
                 Err(error) => witnessed.gaps.push(format!("the kernel's log cannot be read: {error}")),

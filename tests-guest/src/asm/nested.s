@@ -24,6 +24,8 @@ vmx_enter:
     jmp 2f
 vmx_exit:
     pop rdi
+    mov ebx, ebx                    # 32 bits each; above them is what 32-bit mode leaves there
+    mov ebp, ebp
     mov [rdi + 16], rbx
     mov [rdi + 24], rbp
     xor eax, eax

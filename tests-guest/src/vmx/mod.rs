@@ -67,7 +67,9 @@ impl Hypervisor {
         let feature = msr::rdmsr(FEATURE_CONTROL);
         if feature & LOCK == 0 {
             // SAFETY: allows VMXON and changes nothing else.
-            let _ = unsafe { msr::write(FEATURE_CONTROL, feature | LOCK | OUTSIDE_SMX) };
+            if unsafe { msr::write(FEATURE_CONTROL, feature | LOCK | OUTSIDE_SMX) }.fault().is_some() {
+                return Err("IA32_FEATURE_CONTROL refuses to be written, so VMX stays off");
+            }
         } else if feature & OUTSIDE_SMX == 0 {
             return Err("IA32_FEATURE_CONTROL is locked without VMX");
         }

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 const MOUNTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 /// The instance of a process is called this and its id.
 const NAME: &str = "kvm-memtype-";
+/// The most bytes of text that are read at a time: a host whose events come faster than they are read has no end of them.
+const MOST_BYTES: usize = 64 << 20;
 
 /// Where tracefs is mounted and can be written to.
 ///
@@ -97,9 +99,17 @@ impl Instance {
     /// The event or the filter is refused.
     pub fn enable(&self, event: &str, filter: Option<&str>) -> Result<(), String> {
         if let Some(filter) = filter {
-            self.write(&format!("events/{event}/filter"), filter)?;
+            self.filter(event, filter)?;
         }
         self.write(&format!("events/{event}/enable"), "1")
+    }
+
+    /// Records an event from now on only where `filter` holds.
+    ///
+    /// # Errors
+    /// The filter is refused.
+    pub fn filter(&self, event: &str, filter: &str) -> Result<(), String> {
+        self.write(&format!("events/{event}/filter"), filter)
     }
 
     fn write(&self, file: &str, value: &str) -> Result<(), String> {
@@ -107,27 +117,35 @@ impl Instance {
         fs::write(&path, value).map_err(|error| format!("cannot write {value:?} to {}: {error}", path.display()))
     }
 
-    /// Calls `each` for each line that has come since the last time.
+    /// Calls `each` for each line that has come since the last time, and says whether those were all: it stops where
+    /// there is no end of them.
     ///
     /// # Errors
     /// The trace cannot be read.
-    pub fn drain(&mut self, mut each: impl FnMut(&str)) -> io::Result<()> {
-        let Some(pipe) = &mut self.pipe else { return Ok(()) };
-        // The kernel gives a page at most.
-        let mut bytes = [0; 4096];
-        loop {
-            match pipe.read(&mut bytes) {
-                Ok(0) => return Ok(()),
-                Ok(count) => {
-                    self.rest.extend(&bytes[..count]);
-                    take_lines(&mut self.rest, &mut each);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+    pub fn drain(&mut self, each: impl FnMut(&str)) -> io::Result<bool> {
+        self.pipe.as_mut().map_or(Ok(true), |pipe| drain(pipe, MOST_BYTES, &mut self.rest, each))
+    }
+}
+
+/// Reads `pipe` up to its end for now, or `most` bytes and little more, and takes the whole lines out of what came. Whether
+/// the end was met.
+fn drain(pipe: &mut impl Read, most: usize, rest: &mut Vec<u8>, mut each: impl FnMut(&str)) -> io::Result<bool> {
+    // The kernel gives a page at most.
+    let (mut bytes, mut total) = ([0; 4096], 0);
+    while total < most {
+        match pipe.read(&mut bytes) {
+            Ok(0) => return Ok(true),
+            Ok(count) => {
+                total += count;
+                rest.extend(&bytes[..count]);
+                take_lines(rest, &mut each);
             }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
+    Ok(false)
 }
 
 /// Takes the whole lines out of `text`.
@@ -200,10 +218,22 @@ mod tests {
         assert!(instance.has("sched/sched_switch") && !instance.has("sched/nothing"));
         assert!(instance.enable("sched/nothing", None).is_err());
         instance.enable("sched/sched_switch", Some("prev_pid > 0")).unwrap();
+        instance.filter("sched/sched_switch", "common_pid < 0").unwrap();
+        instance.filter("sched/sched_switch", "common_pid == 1 || common_pid == 2").unwrap();
         std::thread::yield_now();
-        instance.drain(|_| {}).unwrap();
+        assert!(instance.drain(|_| {}).unwrap());
         drop(instance);
         assert!(!dir.exists());
+    }
+
+    #[test]
+    fn a_trace_without_an_end_is_left() {
+        let (mut rest, mut lines) = (Vec::new(), 0);
+        let line = |_: &str| lines += 1;
+        assert!(!drain(&mut io::repeat(b'\n'), 8192, &mut rest, line).unwrap());
+        assert_eq!(lines, 8192);
+        assert!(drain(&mut &b"a\nb"[..], 8192, &mut rest, |line| assert_eq!(line, "a")).unwrap());
+        assert_eq!(rest, b"b");
     }
 
     proptest! {

@@ -12,11 +12,18 @@ use wire::host::HostRecord;
 const USED: &str = "(old_spte & 7) || (new_spte & 7)";
 /// The most lines of events that a cell keeps.
 const MOST_LINES: usize = 4096;
+/// A filter that lets no event through.
+const NOBODY: &str = "common_pid < 0";
 
 /// An instance of tracefs with the events that were asked for.
 #[derive(Debug)]
 pub struct Tracer {
     instance: Instance,
+    /// The events of which only those of a VM's threads are recorded. Changes of SPTEs are not among them: Linux 6.1 zaps
+    /// in kernel threads.
+    of_threads: Vec<&'static str>,
+    /// The filter that keeps the others out.
+    filter: String,
 }
 
 impl Tracer {
@@ -28,6 +35,7 @@ impl Tracer {
         let tracefs = instance::find()?;
         instance::remove_stale(&tracefs);
         let instance = Instance::new(&tracefs)?;
+        let mut of_threads = Vec::new();
         for kind in &kinds.0 {
             match kind {
                 Kind::Sptes => {
@@ -39,13 +47,31 @@ impl Tracer {
                         }
                     }
                 }
-                Kind::Msr => instance.enable("kvm/kvm_msr", None)?,
-                Kind::Cr => instance.enable("kvm/kvm_cr", None)?,
-                Kind::Exits => instance.enable("kvm/kvm_exit", None)?,
+                Kind::Msr => of_threads.push("kvm/kvm_msr"),
+                Kind::Cr => of_threads.push("kvm/kvm_cr"),
+                Kind::Exits => of_threads.push("kvm/kvm_exit"),
                 Kind::Log | Kind::Stats => {}
             }
         }
-        Ok(Tracer { instance })
+        for event in &of_threads {
+            instance.enable(event, Some(NOBODY))?;
+        }
+        Ok(Tracer { instance, of_threads, filter: NOBODY.to_owned() })
+    }
+
+    /// Records those events that are a VM's from now on for these threads. Where they are those of the VM before, as
+    /// they mostly are, it costs nothing; else the kernel takes milliseconds.
+    ///
+    /// # Errors
+    /// A filter is refused.
+    pub fn listen(&mut self, threads: &BTreeSet<i32>) -> Result<(), String> {
+        let filter = filter(threads);
+        if self.of_threads.is_empty() || filter == self.filter {
+            return Ok(());
+        }
+        self.of_threads.iter().try_for_each(|event| self.instance.filter(event, &filter))?;
+        self.filter = filter;
+        Ok(())
     }
 
     /// Drops what has come so far: it is of no cell.
@@ -53,7 +79,7 @@ impl Tracer {
     /// # Errors
     /// The trace cannot be read.
     pub fn forget(&mut self) -> io::Result<()> {
-        self.instance.drain(|_| {})
+        self.instance.drain(|_| {}).map(drop)
     }
 
     /// Hands what has come to a cell, and returns the changes of its SPTEs.
@@ -62,9 +88,16 @@ impl Tracer {
     /// The trace cannot be read.
     pub fn drain(&mut self, cell: &mut Traced) -> io::Result<Vec<HostRecord>> {
         let mut changes = Vec::new();
-        self.instance.drain(|line| cell.take(line, &mut changes))?;
+        let all = self.instance.drain(|line| cell.take(line, &mut changes))?;
+        cell.cut += u64::from(!all);
         Ok(changes)
     }
+}
+
+/// The filter that lets the events of these threads through.
+fn filter(threads: &BTreeSet<i32>) -> String {
+    let each: Vec<String> = threads.iter().map(|thread| format!("common_pid == {thread}")).collect();
+    if each.is_empty() { NOBODY.to_owned() } else { each.join(" || ") }
 }
 
 /// What the trace tells of one cell.
@@ -79,6 +112,8 @@ pub struct Traced {
     dropped: u64,
     /// Events that the ring buffer lost, at least.
     pub lost: u64,
+    /// How often there was no end of events, so that what belongs to a step may come after it.
+    pub cut: u64,
 }
 
 impl Traced {
@@ -136,6 +171,12 @@ mod tests {
         let lost = "8 events were lost: the trace's buffer overflowed";
         assert_eq!(cell.text(), ["kvm_msr msr_write 206 = 0x800000a7 (#GP)", "kvm_cr cr_write 0 = 0xc0000033", lost]);
         assert_eq!(cell.lost, 8);
+    }
+
+    #[test]
+    fn a_filter_names_each_thread() {
+        assert_eq!(filter(&[].into()), NOBODY);
+        assert_eq!(filter(&[7, 133].into()), "common_pid == 7 || common_pid == 133");
     }
 
     #[test]

@@ -73,7 +73,12 @@ struct Cell {
 impl Watch<'_> {
     /// The calling thread runs a vCPU of the cell's VM from now on.
     pub fn thread(&self) {
-        lock(&self.cell).traced.threads.insert(thread_id());
+        let mut cell = lock(&self.cell);
+        cell.traced.threads.insert(thread_id());
+        let heard = self.witnesses.tracer.as_ref().map(|tracer| lock(tracer).listen(&cell.traced.threads));
+        if let Some(Err(error)) = heard {
+            cell.witnessed.gaps.push(error);
+        }
     }
 
     /// The changes of SPTEs since the last time.
@@ -105,7 +110,7 @@ impl Watch<'_> {
     pub fn end(self) -> Witnessed {
         let Cell { mut traced, mut witnessed } = self.cell.into_inner().unwrap_or_else(PoisonError::into_inner);
         witnessed.trace = traced.text();
-        let mut counts = Vec::new();
+        let mut counts = vec![(traced.cut, "times trace events came faster than they are read")];
         if witnessed.watched.contains(&Kind::Sptes) {
             counts.push((traced.lost, "trace events were lost, SPTEs perhaps among them"));
         }

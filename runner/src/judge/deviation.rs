@@ -6,11 +6,12 @@ use crate::host::facts::Facts;
 use crate::machine::End;
 use crate::model::leaf::LeafType;
 use crate::model::policy::{BitRange, MsrRange, When};
-use crate::model::{Action, Class, Decision, Effect};
+use crate::model::{Action, Class, Decision, Effect, Rule};
 use crate::plan::pattern::{Patterns, fits, matches};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;
+use wire::memtype::EptType;
 use wire::register::Register;
 
 /// A register of which a deviation speaks: `"cr0"`, or MSRs such as `"0x200-0x20f"`.
@@ -76,17 +77,21 @@ impl PointExcuse {
 
 /// Leaf SPTEs that a deviation excuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LeafExcuse {
-    /// What is predicted.
-    expected: LeafType,
-    /// What is seen.
-    seen: LeafType,
+#[serde(rename_all = "kebab-case")]
+enum LeafExcuse {
+    /// Those of the type that KVM's own lookup in the guest's MTRRs gives, where the SDM gives another one.
+    KvmLookup,
 }
 
 impl LeafExcuse {
-    fn excuses(self, expected: Effect, seen: Effect) -> bool {
-        (expected, seen) == (Effect::Leaf(self.expected), Effect::Leaf(self.seen))
+    fn excuses(self, rule: Rule, seen: Effect) -> bool {
+        let LeafExcuse::KvmLookup = self;
+        match rule {
+            Rule::GuestMtrr { kvm: Some(memtype), .. } => {
+                seen == Effect::Leaf(LeafType::Ept(EptType { memtype, ignore_pat: false }))
+            }
+            _ => false,
+        }
     }
 }
 
@@ -135,8 +140,7 @@ pub struct Deviation {
     #[serde(default)]
     points: Vec<PointExcuse>,
     /// The leaf SPTEs that it excuses.
-    #[serde(default)]
-    leaves: Vec<LeafExcuse>,
+    leaves: Option<LeafExcuse>,
     /// The endings that it excuses.
     #[serde(default)]
     ends: Vec<EndExcuse>,
@@ -165,7 +169,7 @@ impl Deviation {
         let Ok(prediction) = decision.predicted else { return false };
         let Decision { action, seen, .. } = *decision;
         match action {
-            Action::Leaf { .. } => self.leaves.iter().any(|excuse| excuse.excuses(prediction.expected, seen)),
+            Action::Leaf { .. } => self.leaves.is_some_and(|excuse| excuse.excuses(prediction.rule, seen)),
             _ => self.points.iter().any(|excuse| excuse.excuses(action, prediction.expected, seen)),
         }
     }
@@ -182,7 +186,7 @@ impl Deviation {
 
     /// Whether it must show where it applies, with the kernel's log watched or not.
     pub fn must_show(&self, log_watched: bool) -> bool {
-        let by_log_alone = self.points.is_empty() && self.leaves.is_empty() && self.ends.is_empty();
+        let by_log_alone = self.points.is_empty() && self.leaves.is_none() && self.ends.is_empty();
         !self.once_a_boot && (log_watched || !by_log_alone)
     }
 }
@@ -244,7 +248,7 @@ fn check(source: &Source, deviation: &Deviation, tests: &[String]) -> Result<(),
     };
     let mut bytes = deviation.ends.iter().flat_map(|end| end.bytes.split_whitespace());
     let Deviation { points, leaves, ends, kernel_log, .. } = deviation;
-    if points.is_empty() && leaves.is_empty() && ends.is_empty() && kernel_log.is_empty() {
+    if points.is_empty() && leaves.is_none() && ends.is_empty() && kernel_log.is_empty() {
         return bad("it excuses no `points`, no `leaves`, no `ends` and no `kernel-log`");
     }
     if deviation.kernel_log.iter().any(|part| part.trim_matches(['*', ' ']).is_empty()) {
@@ -260,9 +264,8 @@ fn check(source: &Source, deviation: &Deviation, tests: &[String]) -> Result<(),
             (false, ..) => return bad("only an internal error has a `suberror` and `bytes`"),
         }
     }
-    let same_leaf = |excuse: &LeafExcuse| excuse.expected == excuse.seen;
     let same = |excuse: &PointExcuse| excuse.expected == excuse.seen && excuse.seen != Class::Value;
-    if deviation.points.iter().any(same) || deviation.leaves.iter().any(same_leaf) {
+    if deviation.points.iter().any(same) {
         return bad("what is expected and what is seen are the same");
     }
     Ok(())
@@ -271,6 +274,7 @@ fn check(source: &Source, deviation: &Deviation, tests: &[String]) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wire::memtype::MemType;
 
     fn load(text: &str) -> Result<Deviations, ConfigError> {
         Deviations::load(
@@ -308,10 +312,10 @@ mod tests {
             assert_ne!(text, ends);
             said(&text)
         };
-        let leaf = deviation("leaves = [{ expected = 'UC-', seen = 'WB' }]\n");
-        assert!(said(&leaf).contains(":7:24: `UC-` is no type of a leaf"), "{}", said(&leaf));
-        let none = deviation("leaves = [{ expected = 'WB', seen = 'WB' }]\n");
-        assert!(said(&none).contains("what is expected and what is seen are the same"));
+        let leaf = deviation("leaves = 'kvm-lookpu'\n");
+        assert!(said(&leaf).contains("did you mean `kvm-lookup`"), "{}", said(&leaf));
+        let same = deviation("points = [{ expected = 'accepted', seen = 'accepted' }]\n");
+        assert!(said(&same).contains("what is expected and what is seen are the same"));
         let fact = changed("machine", "machin");
         assert!(fact.contains(":5:11: unknown fact `machin`, did you mean `machine`?"), "{fact}");
         let never = changed("[{ machine = \"kvm\" }]", "[]");
@@ -319,5 +323,16 @@ mod tests {
         let nowhere = changed("\"family/*\"", "\"family/*\", \"family/tset\"");
         assert!(nowhere.contains(":6:22: unknown test `family/tset`, did you mean `family/test`?"), "{nowhere}");
         assert!(changed("\"family/*\"", "").contains(":6:9: no test is named here"));
+    }
+
+    /// Of a test, only the pages for which KVM's lookup errs in the way that it does are excused.
+    #[test]
+    fn a_leaf_is_excused_by_the_lookup_of_kvm_alone() {
+        let leaf = |memtype| Effect::Leaf(LeafType::Ept(EptType { memtype, ignore_pat: false }));
+        let excuses = |kvm, seen| LeafExcuse::KvmLookup.excuses(Rule::GuestMtrr { memtype: MemType::Wb, kvm }, seen);
+        assert!(excuses(Some(MemType::Uc), leaf(MemType::Uc)));
+        assert!(!excuses(Some(MemType::Uc), leaf(MemType::Wc)));
+        assert!(!excuses(None, leaf(MemType::Uc)));
+        assert!(!LeafExcuse::KvmLookup.excuses(Rule::LeafAlways, leaf(MemType::Uc)));
     }
 }

@@ -21,7 +21,7 @@ const MOST_EXAMPLES: usize = 4;
 /// What a walk through a log adds up to.
 pub(super) struct Tally<'a> {
     /// Decided points. The registers of a new vCPU are none of the test's: they stand in the log of a test that did
-    /// nothing.
+    /// nothing. A leaf from before was decided when it was made, and only departs from the architecture now.
     pub points: u64,
     /// Disagreements that a deviation excuses.
     pub excused: Points<'a>,
@@ -75,7 +75,7 @@ impl<'a> Tally<'a> {
         self.shutdown_due |= (action, seen) == (Action::TripleFault, Effect::Happened);
         match (judged.decision.agrees(), predicted) {
             (Some(agrees), _) => {
-                self.points += u64::from(!matches!(action, Action::Reset(_)));
+                self.points += u64::from(!matches!(action, Action::Reset(_) | Action::Held { .. }));
                 if !agrees {
                     let of_sptes = matches!(action, Action::Leaf { .. } | Action::Zap(_));
                     let list = match judged.deviation {

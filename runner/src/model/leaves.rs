@@ -1,8 +1,9 @@
 //! The leaf SPTEs of the test window in a replay: which there are, and what events should do to them.
 
-use super::point::Why;
+use super::leaf::LeafType;
+use super::point::{Prediction, Why};
 use super::policy::{ZapEvent, ZapRow};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The leaves that an event should zap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,11 +16,21 @@ pub enum Scope {
     Nothing,
 }
 
+/// A leaf's first frame, and its level: 1 for 4K, 2 for 2M, 3 for 1G.
+type Place = (u64, u8);
+
+/// The leaves that could map a frame.
+fn places(gfn: u64) -> [Place; 3] {
+    [(gfn, 1), (gfn & !0x1ff, 2), (gfn & !0x3_ffff, 3)]
+}
+
 impl Scope {
-    fn has(self, gfn: u64) -> bool {
+    /// Whether a leaf is among them: one that covers any of the frames is.
+    fn has(self, (gfn, level): Place) -> bool {
+        let end = gfn + (1 << (9 * u32::from(level.clamp(1, 3) - 1)));
         match self {
             Scope::All => true,
-            Scope::Frames(first, last) => (first..=last).contains(&gfn),
+            Scope::Frames(first, last) => gfn <= last && first < end,
             Scope::Nothing => false,
         }
     }
@@ -36,46 +47,85 @@ pub struct Pending<'p> {
     pub scope: Scope,
 }
 
-/// What came of the leaves that an event could have zapped.
+/// What came of leaves that an event could have zapped.
 #[derive(Debug, Clone, Copy)]
 pub struct Zapped<'p> {
-    /// The event; of several of the kind by the same row, the last.
-    pub pending: Pending<'p>,
+    /// What happened.
+    pub event: ZapEvent,
+    /// The row that speaks of it, or why nothing is predicted.
+    pub row: Result<&'p ZapRow, Why>,
     /// How many are gone.
     pub leaves: usize,
-    /// Of how many: those that should be, or where none should, all that no other event should zap.
+    /// Of how many.
     pub of: usize,
-    /// How many should be gone.
+    /// How many should be gone: all that the event should zap; none of those that no event should.
     pub due: usize,
 }
 
-/// The leaves of the test window, and what happened to them since the last mark. Page frames stand for them.
+/// A page that was accessed.
+#[derive(Debug, Clone, Copy)]
+pub struct Touched<'p> {
+    /// Its frame.
+    pub gfn: u64,
+    /// The leaf through which it was, if one was seen: its level and what it says.
+    pub held: Option<(u8, LeafType)>,
+    /// What the leaf would be if it had been made then.
+    pub fresh: Result<Prediction<'p>, Why>,
+}
+
+/// What is certain at a mark.
+#[derive(Debug, Default)]
+pub struct Settled<'p> {
+    /// What came of the leaves since the last mark.
+    pub zapped: Vec<Zapped<'p>>,
+    /// The pages that were accessed through a leaf from before, or although no leaf was seen.
+    pub touched: Vec<Touched<'p>>,
+}
+
+/// What was seen from one mark to the next, whatever is predicted of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interval {
+    /// The kinds of events.
+    pub events: BTreeSet<ZapEvent>,
+    /// How many of the leaves that were there are gone.
+    pub gone: usize,
+    /// How many leaves were there.
+    pub of: usize,
+}
+
+/// The leaves of the test window, and what happened to them since the last mark.
 ///
 /// Only at a mark is it certain which came before what: SPTEs stand in the log where the guest stopped next.
 #[derive(Debug, Clone, Default)]
 pub struct Leaves<'p> {
-    present: BTreeSet<u64>,
-    at_mark: BTreeSet<u64>,
-    zapped: BTreeSet<u64>,
-    touched: BTreeSet<u64>,
+    present: BTreeMap<Place, LeafType>,
+    at_mark: BTreeSet<Place>,
+    made: BTreeSet<Place>,
+    zapped: BTreeSet<Place>,
+    touched: BTreeMap<u64, Result<Prediction<'p>, Why>>,
+    lost: Vec<Touched<'p>>,
     pending: Vec<Pending<'p>>,
+    marked: bool,
+    /// That which the last mark ended.
+    pub interval: Interval,
 }
 
 impl<'p> Leaves<'p> {
     /// A leaf was made or changed.
-    pub fn set(&mut self, gfn: u64) {
-        self.present.insert(gfn);
+    pub fn set(&mut self, gfn: u64, level: u8, leaf: LeafType) {
+        self.present.insert((gfn, level), leaf);
+        self.made.insert((gfn, level));
     }
 
     /// A leaf was taken away.
-    pub fn zap(&mut self, gfn: u64) {
-        self.present.remove(&gfn);
-        self.zapped.insert(gfn);
+    pub fn zap(&mut self, gfn: u64, level: u8) {
+        self.present.remove(&(gfn, level));
+        self.zapped.insert((gfn, level));
     }
 
-    /// The guest accessed the page.
-    pub fn touch(&mut self, gfn: u64) {
-        self.touched.insert(gfn);
+    /// The guest accessed the page, for which a leaf that was made then would be `fresh`.
+    pub fn touch(&mut self, gfn: u64, fresh: Result<Prediction<'p>, Why>) {
+        self.touched.insert(gfn, fresh);
     }
 
     /// Something happened.
@@ -83,39 +133,102 @@ impl<'p> Leaves<'p> {
         self.pending.push(pending);
     }
 
-    /// KVM may have zapped any leaf.
+    /// KVM may have zapped any leaf, in a step before which all SPTEs since the last one stand in the log.
     pub fn forget(&mut self) {
-        *self = Leaves { pending: std::mem::take(&mut self.pending), ..Leaves::default() };
+        self.lost = self.settle().into_iter().filter(|touched| touched.held.is_none()).collect();
+        (self.present, self.at_mark, self.zapped) = Default::default();
     }
 
-    /// A mark: what came of the leaves since the last one, and the pages that were accessed although no SPTE maps them.
-    pub fn mark(&mut self) -> (Vec<Zapped<'p>>, Vec<u64>) {
+    /// A mark.
+    pub fn mark(&mut self) -> Settled<'p> {
+        let settled = Settled { zapped: self.events(), touched: self.settle() };
+        let gone = self.at_mark.iter().filter(|place| self.zapped.contains(place)).count();
+        let events = self.pending.iter().map(|pending| pending.event).collect();
+        self.interval = Interval { events, gone, of: self.at_mark.len() };
+        self.at_mark = self.present.keys().copied().collect();
+        (self.zapped, self.pending, self.marked) = (BTreeSet::new(), Vec::new(), true);
+        settled
+    }
+
+    /// The end, after which nothing is certain: the events that leaves were there for, and the pages that were accessed,
+    /// since the last mark. None where there was no mark.
+    pub fn end(&mut self) -> (Vec<ZapEvent>, Vec<Touched<'p>>) {
+        if !self.marked {
+            return Default::default();
+        }
+        let touched = self.settle();
         let pending = std::mem::take(&mut self.pending);
-        let due = |gfn: &u64| pending.iter().any(|pending| pending.scope.has(*gfn));
-        let mut zapped: Vec<Zapped<'p>> = Vec::new();
-        for (n, &one) in pending.iter().enumerate() {
+        let events = pending.into_iter().filter(|_| !self.at_mark.is_empty()).map(|pending| pending.event);
+        (events.collect::<BTreeSet<_>>().into_iter().collect(), touched)
+    }
+
+    /// Takes the pages that were accessed, but for those for which a leaf was made or that were zapped: which of that
+    /// came first is not known, and a new leaf speaks for itself.
+    fn settle(&mut self) -> Vec<Touched<'p>> {
+        let mut all = std::mem::take(&mut self.lost);
+        for (gfn, fresh) in std::mem::take(&mut self.touched) {
+            let places = places(gfn);
+            if places.iter().any(|place| self.made.contains(place) || self.zapped.contains(place)) {
+                continue;
+            }
+            let held = places.iter().find_map(|place| self.present.get(place).map(|&leaf| (place.1, leaf)));
+            all.push(Touched { gfn, held, fresh });
+        }
+        self.made.clear();
+        all
+    }
+
+    /// What came of the leaves that the events since the last mark found.
+    fn events(&self) -> Vec<Zapped<'p>> {
+        let pending = &self.pending;
+        let unpredicted = pending.iter().find_map(|pending| pending.row.err());
+        let counted = |event, row, due: bool, wanted: &dyn Fn(Place) -> bool| {
+            let of = self.at_mark.iter().filter(|&&place| wanted(place));
+            let (leaves, of) = (of.clone().filter(|place| self.zapped.contains(place)).count(), of.count());
+            (of > 0).then_some(Zapped { event, row, leaves, of, due: if due { of } else { 0 } })
+        };
+        let mut all = Vec::new();
+        for (n, one) in pending.iter().enumerate() {
             // Of several of the kind by the same row, the last speaks for all.
             let row = |row: Result<&'p ZapRow, Why>| row.map(std::ptr::from_ref);
             let same = |other: &&Pending<'p>| one.event == other.event && row(one.row) == row(other.row);
             if pending[n + 1..].iter().any(|other| same(&other)) {
                 continue;
             }
-            let mine = |gfn: &u64| pending.iter().filter(same).any(|pending| pending.scope.has(*gfn));
-            let count = self.at_mark.iter().filter(|gfn| mine(gfn)).count();
-            let of = self.at_mark.iter().filter(|gfn| if count > 0 { mine(gfn) } else { !due(gfn) });
-            let (leaves, of) = (of.clone().filter(|gfn| self.zapped.contains(gfn)).count(), of.count());
-            if of > 0 {
-                zapped.push(Zapped { pending: one, leaves, of, due: count });
-            }
+            let mine = |place| pending.iter().filter(same).any(|pending| pending.scope.has(place));
+            let nobodys = |place| !pending.iter().any(|pending| pending.scope.has(place));
+            all.extend(counted(one.event, one.row, true, &mine));
+            // What an event zaps of which nothing is predicted is not known.
+            all.extend(counted(one.event, unpredicted.map_or(one.row, Err), false, &nobodys));
         }
-        let mapped = |gfn: &u64| {
-            // A 2M leaf is known by its first frame.
-            [*gfn, gfn & !0x1ff].iter().any(|gfn| self.present.contains(gfn) || self.zapped.contains(gfn))
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_has_the_leaves_that_it_touches() {
+        let frames = Scope::Frames(0x210, 0x21f);
+        for (place, has) in [((0x20f, 1), false), ((0x210, 1), true), ((0x21f, 1), true), ((0x220, 1), false)] {
+            assert_eq!(frames.has(place), has, "{place:x?}");
+        }
+        assert!(frames.has((0x200, 2)) && !frames.has((0, 2)) && !frames.has((0x400, 2)) && frames.has((0, 3)));
+    }
+
+    #[test]
+    fn a_leaf_maps_its_own_frames_alone() {
+        let (small, fresh) = (LeafType::Pat(0), Err(Why::NoRow));
+        let held = |level, gfn| {
+            let mut leaves = Leaves::default();
+            leaves.set(0x200, level, small);
+            leaves.mark();
+            leaves.touch(gfn, fresh);
+            leaves.mark().touched[0].held
         };
-        let unseen = self.touched.iter().copied().filter(|gfn| !mapped(gfn)).collect();
-        self.at_mark = self.present.clone();
-        self.zapped.clear();
-        self.touched.clear();
-        (zapped, unseen)
+        assert_eq!((held(1, 0x200), held(1, 0x201)), (Some((1, small)), None));
+        assert_eq!((held(2, 0x3ff), held(2, 0x400)), (Some((2, small)), None));
     }
 }

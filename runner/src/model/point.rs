@@ -38,6 +38,8 @@ pub enum Action {
     Step(Step),
     /// KVM made a leaf SPTE of a page of the test window: level 1 for 4K, 2 for 2M, 3 for 1G.
     Leaf { gpa: u64, level: u8 },
+    /// The guest accessed a page of the test window by a leaf that KVM had made before.
+    Held { gpa: u64, level: u8 },
     /// Something happened that may zap the leaves of the test window.
     Zap(ZapEvent),
     /// The VM shut down on a triple fault, or should have.
@@ -255,6 +257,7 @@ pub enum Rule {
         cd: bool,
     },
     LeafAlways,
+    LeafHeld,
     /// By the SDM; and by KVM's own lookup where that is another one.
     GuestMtrr {
         memtype: MemType,
@@ -321,6 +324,8 @@ pub enum Why {
     LeafFormat,
     /// The page was accessed, but no SPTE that maps it was seen.
     NoLeaf,
+    /// No mark follows, so that it is not certain which came first.
+    NoMark,
     /// Ranges of these types overlap, of which the SDM says nothing.
     Overlap(MemType, MemType),
 }

@@ -236,6 +236,7 @@ impl<'p> Replay<'p> {
         for cpu in self.state.cpus() {
             self.settle(cpu, shutdown, decide);
         }
+        self.no_more_marks(decide);
         for exit in self.state.exits.drain(..) {
             let predicted = if self.policy.host {
                 let (expected, row, rule, source) = (Effect::Nothing, "test window", Rule::OneToOne, mmio::SOURCE);

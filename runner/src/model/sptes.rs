@@ -1,7 +1,7 @@
 //! Leaf SPTEs in a replay: what is predicted of one that KVM makes, and of those that an event should zap.
 
 use super::leaf::{Entry, Format, LeafType, frame, window_gpa};
-use super::leaves::{Pending, Scope, Zapped};
+use super::leaves::{Interval, Pending, Scope, Touched, Zapped};
 use super::memtype::{Lookup, Mtrrs, NoType};
 use super::point::{Action, Effect, Prediction, Rule, Why};
 use super::policy::{LeafRow, LeafRule, ZapEvent, ZapRow, ZapRule};
@@ -57,11 +57,11 @@ impl<'p> Replay<'p> {
         };
         let maps = |spte| format.entry(spte, level) == Entry::Leaf;
         match (maps(old), maps(new)) {
-            (true, false) => self.leaves.zap(gfn),
+            (true, false) => self.leaves.zap(gfn, level),
             (false, false) => {}
             (had, true) => {
-                self.leaves.set(gfn);
                 let leaf = format.leaf(new, level);
+                self.leaves.set(gfn, level, leaf);
                 // A change of other bits than the type's is no new choice of a type.
                 if !had || format.leaf(old, level) != leaf {
                     decide(Action::Leaf { gpa, level }, Effect::Leaf(leaf), self.predict_leaf(gpa));
@@ -74,9 +74,10 @@ impl<'p> Replay<'p> {
     pub(super) fn touch(&mut self, access: &Access) {
         let last = access.gpa.saturating_add(u64::from(access.width.max(1)) - 1);
         for gfn in [frame(access.gpa), frame(last)] {
-            let backing = window_gpa(gfn).and_then(|gpa| self.state.slots.at(gpa));
+            let Some(gpa) = window_gpa(gfn) else { continue };
+            let backing = self.state.slots.at(gpa);
             if access.fault.is_none() && backing.is_some_and(|backing| !(access.write && backing.readonly)) {
-                self.leaves.touch(gfn);
+                self.leaves.touch(gfn, if self.policy.host { Err(Why::NotHost) } else { self.predict_leaf(gpa) });
             }
         }
     }
@@ -188,12 +189,11 @@ impl<'p> Replay<'p> {
         self.leaves.push(Pending { event, row, scope });
     }
 
-    /// A mark: what the events since the last one zapped is certain now.
+    /// A mark: what the events since the last one zapped is certain now, and by which leaves pages were accessed.
     pub(super) fn mark(&mut self, decide: &mut impl Decide<'p>) {
-        let (zapped, unseen) = self.leaves.mark();
-        for zapped in zapped {
-            let Zapped { pending, leaves, of, due } = zapped;
-            let predicted = pending.row.map(|row| {
+        let settled = self.leaves.mark();
+        for Zapped { event, row, leaves, of, due } in settled.zapped {
+            let predicted = row.map(|row| {
                 let rule = match row.zaps {
                     ZapRule::None => Rule::NoZap,
                     ZapRule::Range => Rule::ZapRange,
@@ -201,11 +201,42 @@ impl<'p> Replay<'p> {
                 };
                 Prediction { expected: Effect::Zapped { leaves: due, of }, row: &row.name, rule, source: &row.source }
             });
-            decide(Action::Zap(pending.event), Effect::Zapped { leaves, of }, predicted);
+            decide(Action::Zap(event), Effect::Zapped { leaves, of }, predicted);
         }
-        for gpa in unseen.into_iter().filter_map(window_gpa).filter(|_| self.policy.host) {
-            decide(Action::Leaf { gpa, level: 1 }, Effect::Nothing, Err(Why::NoLeaf));
+        for touched in settled.touched {
+            self.touched(touched, decide);
         }
+    }
+
+    /// A page was accessed by a leaf from before, or although no SPTE that maps it was seen.
+    fn touched(&self, touched: Touched<'p>, decide: &mut impl Decide<'p>) {
+        let Some(gpa) = window_gpa(touched.gfn) else { return };
+        match touched.held {
+            Some((level, leaf)) => {
+                let (expected, row, rule) = (Effect::Leaf(leaf), "leaf in use", Rule::LeafHeld);
+                let held = Prediction { expected, row, rule, source: "mmu/spte.c:make_spte" };
+                let predicted = if self.policy.host { Ok(held) } else { touched.fresh };
+                decide(Action::Held { gpa, level }, expected, predicted);
+            }
+            None if self.policy.host => decide(Action::Leaf { gpa, level: 1 }, Effect::Nothing, Err(Why::NoLeaf)),
+            None => {}
+        }
+    }
+
+    /// The end: what came after the last mark stays open.
+    pub(super) fn no_more_marks(&mut self, decide: &mut impl Decide<'p>) {
+        let (events, touched) = self.leaves.end();
+        for event in events {
+            decide(Action::Zap(event), Effect::Nothing, Err(Why::NoMark));
+        }
+        for gpa in touched.into_iter().filter_map(|touched| window_gpa(touched.gfn)).filter(|_| self.policy.host) {
+            decide(Action::Leaf { gpa, level: 1 }, Effect::Nothing, Err(Why::NoMark));
+        }
+    }
+
+    /// What came of the leaves between the last two marks.
+    pub fn interval(&self) -> &Interval {
+        &self.leaves.interval
     }
 }
 

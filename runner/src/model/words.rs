@@ -46,13 +46,20 @@ impl fmt::Display for Action {
             }
             Action::Step(step) => StepWords(step).fmt(f),
             Action::Leaf { gpa, level } => {
-                let size = ["4K", "2M", "1G"].get(usize::from(level).wrapping_sub(1)).copied();
-                write!(f, "leaf SPTE of GPA {gpa:#x} ({})", size.unwrap_or("of unknown size"))
+                write!(f, "leaf SPTE of GPA {gpa:#x} ({})", size(level))
+            }
+            Action::Held { gpa, level } => {
+                write!(f, "leaf SPTE of GPA {gpa:#x} ({}) at an access", size(level))
             }
             Action::Zap(event) => write!(f, "leaf SPTEs after {event}"),
             Action::TripleFault => f.write_str("triple fault"),
         }
     }
+}
+
+/// The size of a leaf's page.
+fn size(level: u8) -> &'static str {
+    ["4K", "2M", "1G"].get(usize::from(level).wrapping_sub(1)).copied().unwrap_or("of unknown size")
 }
 
 struct TimedWords(Timed);
@@ -226,6 +233,7 @@ impl fmt::Display for Rule {
             Rule::NoMachineCheck => "nothing was injected that raises #MC",
             Rule::PageType { mtrr, pat, cd } => return write!(f, "MTRR type {mtrr}, PAT type {pat}, {}", caching(cd)),
             Rule::EptPageType { ept, pat, cd } => return write!(f, "EPT type {ept}, PAT type {pat}, {}", caching(cd)),
+            Rule::LeafHeld => "KVM chooses the type when it makes the leaf",
             Rule::LeafAlways => "whatever type the guest's MTRRs say",
             Rule::GuestMtrr { memtype, kvm: None } => return write!(f, "guest MTRR type {memtype}"),
             Rule::GuestMtrr { memtype, kvm: Some(kvm) } => {
@@ -263,6 +271,7 @@ impl fmt::Display for Why {
                 "the format of SPTEs is not known: it takes the vendor module and its parameter ept or npt"
             }
             Why::NoLeaf => "the page was accessed, but no SPTE that maps it was seen",
+            Why::NoMark => "no mark follows, so that it is not certain which came first",
             Why::Overlap(one, other) => {
                 return write!(f, "MTRRs of types {one} and {other} overlap, of which the SDM says nothing");
             }

@@ -109,9 +109,15 @@ impl Log {
 
     /// The points that are not as predicted, in words, `?` for one without a prediction.
     fn surprises(&self, facts: &Facts) -> Vec<String> {
+        self.surprises_by(None, facts)
+    }
+
+    /// By the policy of that id, or the one that governs.
+    fn surprises_by(&self, policy: Option<&str>, facts: &Facts) -> Vec<String> {
         let set = Set::load(None).unwrap();
         let policies = Policies::load(set.sources("policies").map(|(_, source)| source)).unwrap();
-        let mut replay = Replay::new(policies.governing(facts).unwrap(), facts, None);
+        let policy = policy.map_or_else(|| policies.governing(facts), |id| policies.get(id)).unwrap();
+        let mut replay = Replay::new(policy, facts, None);
         let mut decisions = Vec::new();
         for entry in &self.0 {
             let event = match entry {
@@ -124,6 +130,7 @@ impl Log {
             };
             replay.take(event, &mut decisions);
         }
+        replay.take(Event::End, &mut decisions);
         let surprises = decisions.iter().filter(|decision| decision.agrees() != Some(true));
         let words = surprises.map(|decision| {
             let effect = |effect| EffectOf(effect, decision.action);
@@ -270,6 +277,69 @@ fn a_page_that_was_used_has_a_leaf() {
     log.touch(0).mark();
     let said = log.surprises(&facts(Kvm::V6_16, &[]));
     assert!(said.iter().all(|said| !said.starts_with("leaf")), "{said:?}");
+}
+
+/// The 4K leaf of a 2M-aligned page maps none of those that follow it.
+#[test]
+fn a_neighbour_s_leaf_is_not_the_page_s() {
+    let lost = "leaf SPTE of GPA 0xd0001000 (4K): none, not ? the page was accessed, but no SPTE that maps it was seen";
+    assert_eq!(Log::new().leaf(0, WB_IPAT).touch(1).mark().surprises(&facts(Kvm::V6_16, &[])), [lost]);
+    let mut log = Log::new();
+    let large = HostRecord::Spte { gfn: WINDOW >> 12, level: 2, old: NONE, new: 0xf7 };
+    log.0.push(Entry::Host(large));
+    assert_eq!(log.touch(1).mark().touch(2).mark().surprises(&facts(Kvm::V6_16, &[])), QUIET);
+    // A slot that goes before the mark does not hide it.
+    let mut log = Log::new();
+    log.mark().touch(1).step(Step::DeleteSlot { api: SlotApi::V1, slot: 1 }).mark();
+    assert_eq!(log.surprises(&facts(Kvm::V6_16, &[])), [lost]);
+}
+
+#[test]
+fn what_no_mark_follows_is_open() {
+    let mut log = Log::new();
+    log.leaf(0, WB_IPAT).step(Step::PlugDma).touch(0);
+    let why = "? no mark follows, so that it is not certain which came first";
+    let zap = format!("leaf SPTEs after non-coherent DMA plugged in: none, not {why}");
+    let touch = format!("leaf SPTE of GPA 0xd0000000 (4K): none, not {why}");
+    assert_eq!(log.surprises(&facts(Kvm::V6_1, &[])), [zap, touch]);
+    // Other families have no marks, and say nothing of leaves.
+    assert_eq!(Log::new().step(Step::PlugDma).touch(0).surprises(&facts(Kvm::V6_1, &[])), QUIET);
+}
+
+/// KVM up to 6.10 leaves what a range covered before with its type.
+#[test]
+fn a_stale_leaf_departs_from_the_architecture_where_it_is_used() {
+    let mut log = Log::new();
+    log.mtrr(WINDOW, MASK_4K).mark().leaf(0, UC);
+    log.msr(MTRR_PHYSBASE0, WINDOW + 0x1000).mark();
+    let departures = |log: &Log| {
+        let all = log.surprises_by(Some("architecture"), &facts(Kvm::V6_1, &[DMA]));
+        all.into_iter().filter(|said| !said.contains(", not ?")).collect::<Vec<_>>()
+    };
+    assert_eq!(departures(&log), QUIET);
+    log.touch(0).mark();
+    assert_eq!(log.surprises(&facts(Kvm::V6_1, &[DMA])), QUIET);
+    assert_eq!(departures(&log), ["leaf SPTE of GPA 0xd0000000 (4K) at an access: UC, not WB: guest MTRR type WB"]);
+}
+
+#[test]
+fn a_range_that_zaps_another_page_s_leaf_too_is_found() {
+    let mut log = Log::new();
+    log.mtrr(WINDOW | 6, MASK_4K).mark().leaf(0, WB).leaf(1, WB);
+    log.msr(MTRR_PHYSBASE0, WINDOW).spte(0, 0x37, 0).spte(1, 0x37, 0).mark();
+    assert_eq!(
+        log.surprises(&facts(Kvm::V6_1, &[DMA])),
+        ["leaf SPTEs after a range MTRR written: all 1 zapped, not none of 1 zapped: zaps the leaves of the range"]
+    );
+}
+
+#[test]
+fn beside_an_event_that_is_open_all_zaps_are() {
+    let between = [("memslots-v2", Fact::Bool(true))];
+    let mut log = Log::new();
+    log.leaf(0, WB_IPAT).step(Step::PlugDma).msr(PAT, 6).spte(0, 0x77, 0).mark();
+    let said = log.surprises(&facts(Kvm::V6_1, &between));
+    assert!(said.len() == 2 && said.iter().all(|said| said.contains("? the policy predicts nothing")), "{said:?}");
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod tests;
 
 pub use clock::{Clock, Clocks};
 pub use event::{Event, events};
+pub use leaves::Interval;
 pub use point::{Action, Class, Decision, Effect, Prediction, Rule, Why};
 pub use replay::Replay;
 pub use sptes::Situation;

@@ -1,13 +1,14 @@
 //! Which leaf SPTEs KVM made, in which state of the VM, and what it zapped: tables in Markdown with a column for each
-//! run. They are made from what was seen; no prediction is in them.
+//! run. They are made from what was seen; no prediction is in them. Cells of which witnesses missed something are left out.
 
 use super::leaves_words::{Shown, zaps};
 use super::verdict::{Cells, test};
 use crate::host::facts::Facts;
 use crate::judge::Judge;
+use crate::machine::Observed;
 use crate::model::leaf::LeafType;
 use crate::model::policy::{PolicyError, ZapEvent};
-use crate::model::{Action, Effect, Event, Situation};
+use crate::model::{Action, Effect, Event, Interval, Situation};
 use crate::results::{CellOutcome, Run};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -88,7 +89,7 @@ const TABLES: [(Kind, &str, &str); 3] = [
 pub struct Seen {
     /// Leaves, by the type that the guest's MTRRs give by the SDM.
     pub leaves: BTreeMap<MemType, BTreeSet<LeafType>>,
-    /// How many leaves an event zapped, of how many.
+    /// How many leaves were gone after an event, of all that were there.
     pub zapped: BTreeSet<(usize, usize)>,
 }
 
@@ -113,23 +114,28 @@ impl<'a> Leaves<'a> {
             let cell = result.cell.as_str();
             let facts = cells.facts(cell);
             let mut setup = Setup::of(&facts);
+            if gap(observed).is_some() {
+                continue;
+            }
+            let zaps_seen = facts.is("tdp-mmu");
             judge.replay(test(cell), observed, cells.run_id(cell), &facts, |replay, event, decisions| {
                 if let Event::Host(HostRecord::Step { step, status: Status::Done, .. }) = event {
                     setup.dma = setup.dma.after(*step);
                 }
                 for decision in decisions {
-                    match (decision.action, decision.seen) {
-                        (Action::Leaf { gpa, .. }, Effect::Leaf(leaf)) => {
-                            let Some(situation) = replay.situation(gpa) else { continue };
-                            let row = Row::of(test(cell), setup, situation);
-                            let seen = self.seen(row, column, cell);
-                            seen.leaves.entry(situation.mtrr).or_default().insert(leaf);
-                        }
-                        (Action::Zap(event), Effect::Zapped { leaves, of }) => {
-                            self.seen(Row::Zap(event, setup), column, cell).zapped.insert((leaves, of));
-                        }
-                        _ => {}
+                    if let (Action::Leaf { gpa, .. }, Effect::Leaf(leaf)) = (decision.action, decision.seen) {
+                        let Some(situation) = replay.situation(gpa) else { continue };
+                        let row = Row::of(test(cell), setup, situation);
+                        self.seen(row, column, cell).leaves.entry(situation.mtrr).or_default().insert(leaf);
                     }
+                }
+                if !zaps_seen || !matches!(event, Event::Host(HostRecord::Step { step: Step::Mark, .. })) {
+                    return;
+                }
+                // Of two kinds of events nobody knows which of them zapped.
+                let Interval { events, gone, of } = replay.interval();
+                if let (Some(&event), 1, 1..) = (events.first(), events.len(), *of) {
+                    self.seen(Row::Zap(event, setup), column, cell).zapped.insert((*gone, *of));
                 }
             })?;
         }
@@ -204,8 +210,13 @@ fn kernel(run: &Run) -> &str {
 fn why_not<'a>(run: &'a Run, cells: &BTreeSet<&str>) -> Option<&'a str> {
     run.results.iter().filter(|result| cells.contains(result.cell.as_str())).find_map(|result| match &result.outcome {
         CellOutcome::Skip(reason) | CellOutcome::Error(reason) => Some(reason.as_str()),
-        CellOutcome::Observed(_) => None,
+        CellOutcome::Observed(observed) => gap(observed),
     })
+}
+
+/// What the witnesses missed of a cell, if anything: it proves nothing then.
+fn gap(observed: &Observed) -> Option<&str> {
+    observed.witness.gaps.first().map(String::as_str)
 }
 
 /// The number of a footnote, counted from 1.

@@ -70,6 +70,7 @@ fn run(kernel: &str, apic_bus_cycles: bool, dma: bool, leaves: [u64; 2], zaps: u
         ("machine", Fact::Text("kvm".into())),
         ("kvm-vendor", Fact::Text("kvm_intel".into())),
         ("tdp", Fact::Bool(true)),
+        ("tdp-mmu", Fact::Bool(true)),
         ("apic-bus-cycles", Fact::Bool(apic_bus_cycles)),
         ("memslots-v2", Fact::Bool(apic_bus_cycles)),
         ("offers-ignore-guest-pat", Fact::Bool(false)),
@@ -141,4 +142,16 @@ fn runs_stand_side_by_side() {
 
 "#]]
     );
+}
+
+/// A run whose witness missed something, alone, and beside one that did not.
+#[test]
+fn what_a_witness_missed_is_no_row() {
+    let mut missed = run("6.1", false, false, [0x70, 0x70], 1);
+    let CellOutcome::Observed(observed) = &mut missed.results[0].outcome else { unreachable!("it was observed") };
+    observed.witness.gaps.push("7 events were lost".into());
+    assert!(!printed(&[missed.clone()]).contains("| default |"));
+    let both = printed(&[missed, run("6.12", true, false, [0x70, 0x70], 2)]);
+    assert!(both.contains("| default | -[^1] | WB+IPAT |"), "{both}");
+    assert!(both.contains("later | -[^1] | all |") && both.contains("[^1]: 7 events were lost"), "{both}");
 }

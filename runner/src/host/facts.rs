@@ -54,6 +54,7 @@ pub const NAMES: &[(&str, &str)] = &[
     ("emulator", "what emulates the host of a KVM: bochs or qemu-svm in the lab; none on silicon"),
     ("self-snoop", "whether the host's CPU shows self-snoop: /proc/cpuinfo has the flag ss"),
     ("tdp", "whether KVM uses EPT or NPT: parameter kvm_intel.ept or kvm_amd.npt; not known without sysfs"),
+    ("tdp-mmu", "whether KVM's TDP MMU is used: parameter kvm.tdp_mmu, and `tdp`; not known without sysfs"),
     ("unrestricted-guest", "parameter kvm_intel.unrestricted_guest; not known without sysfs or on another vendor"),
     ("maxphyaddr", "MAXPHYADDR that the guest sees, in bits"),
     ("cpuid-mtrr", "whether CPUID.1:EDX shows the guest MTRR"),

@@ -72,6 +72,9 @@ pub fn probe() -> Host {
     }
 }
 
+/// The parameter that has KVM use its TDP MMU, where there is two-dimensional paging.
+const TDP_MMU: &str = "kvm.tdp_mmu";
+
 /// Facts that are parameters of KVM's modules. Parameters of a vendor module are known where it is the one in use.
 const PARAMETERS: [(&str, &str); 4] = [
     ("ignore-msrs", "kvm.ignore_msrs"),
@@ -112,6 +115,10 @@ impl Host {
             if let Some(on) = self.modules.is_on(parameter) {
                 set(name, Fact::Bool(on));
             }
+        }
+        let tdp = self.modules.is_on("kvm_intel.ept").or_else(|| self.modules.is_on("kvm_amd.npt"));
+        if let (Some(tdp_mmu), Some(tdp)) = (self.modules.is_on(TDP_MMU), tdp) {
+            set("tdp-mmu", Fact::Bool(tdp_mmu && tdp));
         }
         if let Some(clock) = &self.clock {
             set("clock", Fact::Text(clock.clone()));
@@ -161,7 +168,8 @@ mod tests {
         host.clock = Some("memtime".into());
         host.emulator = Some("bochs".into());
         // Sandboxes can have /dev/kvm without /sys.
-        host.modules.parameters.extend(PARAMETERS.map(|(_, parameter)| (parameter.into(), "N".into())));
+        let parameters = PARAMETERS.map(|(_, parameter)| parameter).into_iter().chain([TDP_MMU]);
+        host.modules.parameters.extend(parameters.map(|parameter| (parameter.into(), "N".into())));
         let vm = VmConfig { maxphyaddr: Some(36), cpuid_mtrr: false, ..VmConfig::default() };
         let facts = vm_facts(&host.facts("kvm"), &vm);
         let named = |name: &String| NAMES.iter().any(|(known, _)| known == name);
@@ -179,6 +187,24 @@ mod tests {
         };
         if fact(Some("Y")).is_some() {
             assert_eq!([fact(Some("Y")), fact(Some("N")), fact(None)], [Some(true), Some(false), None]);
+        }
+    }
+
+    #[test]
+    fn the_tdp_mmu_needs_two_dimensional_paging() {
+        let mut host = probe();
+        let mut fact = |values: &[(&str, &str)]| {
+            let values = values.iter().map(|&(name, value)| (name.into(), value.into()));
+            host.modules.parameters = values.collect();
+            (host.facts("kvm").bool("tdp"), host.facts("kvm").bool("tdp-mmu"))
+        };
+        for vendor in ["kvm_intel.ept", "kvm_amd.npt"] {
+            if fact(&[(vendor, "Y")]).0.is_some() {
+                assert_eq!(fact(&[(vendor, "Y"), (TDP_MMU, "Y")]).1, Some(true));
+                assert_eq!(fact(&[(vendor, "Y"), (TDP_MMU, "N")]).1, Some(false));
+                assert_eq!(fact(&[(vendor, "N"), (TDP_MMU, "Y")]).1, Some(false));
+                assert_eq!((fact(&[(vendor, "Y")]).1, fact(&[(TDP_MMU, "Y")]).1), (None, None));
+            }
         }
     }
 

@@ -324,6 +324,8 @@ pub enum Why {
     LeafFormat,
     /// The page was accessed, but no SPTE that maps it was seen.
     NoLeaf,
+    /// Without the TDP MMU nobody tells of a single SPTE that goes.
+    ZapUnseen,
     /// No mark follows, so that it is not certain which came first.
     NoMark,
     /// Ranges of these types overlap, of which the SDM says nothing.

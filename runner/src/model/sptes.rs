@@ -178,7 +178,8 @@ impl<'p> Replay<'p> {
                 [holds(row.non_coherent_dma, Some(self.state.plugged)), holds(row.mtrrs_enabled, enabled), Some(true)],
             )
         }));
-        let scope = row.and_then(|row| match row.zaps {
+        let seen = if self.facts.is("tdp-mmu") { Ok(()) } else { Err(Why::ZapUnseen) };
+        let scope = seen.and(row).and_then(|row| match row.zaps {
             ZapRule::All => Ok(Scope::All),
             ZapRule::None => Ok(Scope::Nothing),
             ZapRule::Unpredicted => Err(Why::Unpredicted),

@@ -271,6 +271,10 @@ impl fmt::Display for Why {
                 "the format of SPTEs is not known: it takes the vendor module and its parameter ept or npt"
             }
             Why::NoLeaf => "the page was accessed, but no SPTE that maps it was seen",
+            Why::ZapUnseen => {
+                "only KVM's TDP MMU tells of each SPTE that goes, and whether it is used is not known or it is not: \
+                 parameter kvm.tdp_mmu, with ept or npt"
+            }
             Why::NoMark => "no mark follows, so that it is not certain which came first",
             Why::Overlap(one, other) => {
                 return write!(f, "MTRRs of types {one} and {other} overlap, of which the SDM says nothing");

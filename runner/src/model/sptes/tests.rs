@@ -24,6 +24,7 @@ fn facts(kvm: Kvm, more: &[(&str, Fact)]) -> Facts {
         ("machine", Fact::Text("kvm".into())),
         ("kvm-vendor", Fact::Text("kvm_intel".into())),
         ("tdp", Fact::Bool(true)),
+        ("tdp-mmu", Fact::Bool(true)),
         ("apic-bus-cycles", Fact::Bool(kvm != Kvm::V6_1)),
         ("memslots-v2", Fact::Bool(kvm != Kvm::V6_1)),
         ("offers-ignore-guest-pat", Fact::Bool(kvm == Kvm::V6_16)),
@@ -225,6 +226,17 @@ fn a_missing_zap_and_one_too_many_are_found() {
     assert_eq!(plugged(Kvm::V6_1, false), QUIET);
     assert_eq!(plugged(Kvm::V6_16, false), [format!("{what}: none of 1 zapped, not all 1 zapped: zaps all leaves")]);
     assert_eq!(plugged(Kvm::V6_1, true), [format!("{what}: all 1 zapped, not none of 1 zapped: zaps no leaf")]);
+}
+
+/// Its single SPTEs go without a word, so that none that went proves nothing.
+#[test]
+fn without_the_tdp_mmu_zaps_are_open() {
+    for kvm in [Kvm::V6_1, Kvm::V6_16] {
+        let mut log = Log::new();
+        log.leaf(0, WB_IPAT).step(Step::PlugDma).mark();
+        let said = log.surprises(&facts(kvm, &[("tdp-mmu", Fact::Bool(false))]));
+        assert!(said.len() == 1 && said[0].contains("? only KVM's TDP MMU tells"), "{said:?}");
+    }
 }
 
 /// The order in which the VMM writes a step's record and what the witness saw of it does not matter.

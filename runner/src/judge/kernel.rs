@@ -5,8 +5,8 @@ use crate::witness::Witnessed;
 
 /// What the kernel writes when something is wrong with it; each stands at the beginning of a word (`kernel/panic.c`,
 /// `lib/bug.c`, `arch/x86/kernel/traps.c`, `arch/x86/mm/extable.c`, `kernel/watchdog.c`, `kernel/rcu/tree_stall.h`,
-/// `kernel/hung_task.c`, `lib/ubsan.c`, `arch/x86/kernel/cpu/mce/core.c`). Not each line with `mce:` is of a machine check:
-/// it also says what a CPU has when that comes online.
+/// `kernel/hung_task.c`, `lib/ubsan.c`, `arch/x86/kernel/cpu/mce/core.c`). Not each line with `mce:` is of a machine
+/// check: it also says what a CPU has when that comes online.
 const SIGNS: [&str; 14] = [
     "WARNING:",
     "BUG:",

@@ -12,8 +12,8 @@ use crate::report::counted;
 use crate::witness::{Kind, Witnessed};
 use std::collections::BTreeSet;
 
-/// The most disagreements that a judgement keeps after merging, of those that a deviation excuses, of the doubtful and of
-/// the others each.
+/// The most disagreements that a judgement keeps after merging, of those that a deviation excuses, of the doubtful and
+/// of the others each.
 const MOST_DISAGREEMENTS: usize = 64;
 /// The most departures from the architecture that it shows.
 const MOST_EXAMPLES: usize = 4;

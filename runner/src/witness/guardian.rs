@@ -16,8 +16,8 @@ const REAP_TRIES: u32 = 500;
 /// The most files that are closed one by one: a process may have them by the million.
 const MOST_FILES: libc::rlim_t = 1 << 20;
 
-/// The runner's end of the pipe that tells the guardian that the runner lives. Where it is dropped, the guardian ends, and
-/// is reaped.
+/// The runner's end of the pipe that tells the guardian that the runner lives. Where it is dropped, the guardian ends,
+/// and is reaped.
 #[derive(Debug)]
 pub struct Guardian {
     alive: Option<File>,
@@ -51,8 +51,8 @@ impl Guardian {
 impl Drop for Guardian {
     fn drop(&mut self) {
         self.alive = None;
-        // It ends at once where the directory is gone. One that has still to try is left to whom orphans are left to: nobody
-        // shall wait for it.
+        // It ends at once where the directory is gone. One that has still to try is left to whom orphans are left to:
+        // nobody shall wait for it.
         for _ in 0..REAP_TRIES {
             // SAFETY: waits for a child of ours, which nobody else waits for, and wants no status.
             if unsafe { libc::waitpid(self.process, std::ptr::null_mut(), libc::WNOHANG) } != 0 {

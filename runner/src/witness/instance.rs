@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 const MOUNTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 /// The instance of a process is called this and its id.
 const NAME: &str = "kvm-memtype-";
-/// The most bytes of text that are read at a time: a host whose events come faster than they are read has no end of them.
+/// The most bytes of text that are read at a time: a host whose events come faster than they are read has no end of
+/// them.
 const MOST_BYTES: usize = 64 << 20;
 
 /// Where tracefs is mounted and can be written to.
@@ -127,8 +128,8 @@ impl Instance {
     }
 }
 
-/// Reads `pipe` up to its end for now, or `most` bytes and little more, and takes the whole lines out of what came. Whether
-/// the end was met.
+/// Reads `pipe` up to its end for now, or `most` bytes and little more, and takes the whole lines out of what came.
+/// Whether the end was met.
 fn drain(pipe: &mut impl Read, most: usize, rest: &mut Vec<u8>, mut each: impl FnMut(&str)) -> io::Result<bool> {
     // The kernel gives a page at most.
     let (mut bytes, mut total) = ([0; 4096], 0);

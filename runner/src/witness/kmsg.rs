@@ -79,8 +79,8 @@ pub struct KernelLog<R = File> {
 /// What has come since the last time.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct News {
-    /// Lines of the kernel itself, in order: those that say that something is wrong with it before all others, where they
-    /// are too many to keep.
+    /// Lines of the kernel itself, in order: those that say that something is wrong with it before all others, where
+    /// they are too many to keep.
     pub lines: Vec<String>,
     /// Lines that were too many to keep.
     pub more: u64,

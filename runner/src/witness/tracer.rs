@@ -19,8 +19,8 @@ const NOBODY: &str = "common_pid < 0";
 #[derive(Debug)]
 pub struct Tracer {
     instance: Instance,
-    /// The events of which only those of a VM's threads are recorded. Changes of SPTEs are not among them: Linux 6.1 zaps
-    /// in kernel threads.
+    /// The events of which only those of a VM's threads are recorded. Changes of SPTEs are not among them: Linux 6.1
+    /// zaps in kernel threads.
     of_threads: Vec<&'static str>,
     /// The filter that keeps the others out.
     filter: String,

@@ -88,13 +88,13 @@ fn anonymous(size: usize) -> Result<MmapRegion, vm_memory::mmap::MmapRegionError
         .inspect(hold)
 }
 
-/// Keeps the host's memory management away from a slot's memory, as far as it lets us. Where it moves, merges, collapses
-/// or reclaims a page, an MMU notifier zaps its SPTE, which would be taken for a zap of KVM's own. Compaction is left: no
-/// call keeps it off.
+/// Keeps the host's memory management away from a slot's memory, as far as it lets us. Where it moves, merges,
+/// collapses or reclaims a page, an MMU notifier zaps its SPTE, which would be taken for a zap of KVM's own. Compaction
+/// is left: no call keeps it off.
 fn hold(memory: &MmapRegion) {
     let (start, size) = (memory.as_ptr().cast::<libc::c_void>(), memory.size());
-    // No result matters: a kernel without KSM, THP or NUMA refuses what it has no need of, and without mlock (at most the
-    // 2 MiB of the window, but RLIMIT_MEMLOCK may be less) the rest is as before.
+    // No result matters: a kernel without KSM, THP or NUMA refuses what it has no need of, and without mlock (at most
+    // the 2 MiB of the window, but RLIMIT_MEMLOCK may be less) the rest is as before.
     // SAFETY: the mapping is `size` bytes at `start`, and none of the calls changes what it holds.
     unsafe {
         // khugepaged collapses no such memory, and a fault makes no huge page of it.

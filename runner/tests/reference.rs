@@ -1,0 +1,62 @@
+//! The reference results: what stock kernels were really seen to do is what the present models expect.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn reference() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/reference")
+}
+
+/// The directories of runs under `dir`, at any depth.
+fn runs(dir: &Path, found: &mut Vec<PathBuf>) {
+    let entries = fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    for path in entries.map(|entry| entry.expect("a directory entry").path()) {
+        if path.is_dir() {
+            runs(&path, found);
+        } else if path.file_name() == Some(OsStr::new("observations.jsonl.gz")) {
+            found.push(dir.to_owned());
+        }
+    }
+}
+
+/// Judges a run in a copy, so that the tree stays as it is, and gives the cells by verdict.
+fn judge(run: &Path) -> BTreeMap<String, usize> {
+    let copy = tempfile::tempdir().expect("a directory");
+    fs::copy(run.join("observations.jsonl.gz"), copy.path().join("observations.jsonl.gz")).expect("a copy");
+    let output = Command::new(env!("CARGO_BIN_EXE_kvm-memtype")).arg("judge").arg(copy.path()).output().expect("judge");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}:\n{said}{}", run.display(), String::from_utf8_lossy(&output.stderr));
+    let verdicts = fs::read_to_string(copy.path().join("verdicts.jsonl")).expect("verdicts");
+    let mut cells = BTreeMap::new();
+    for line in verdicts.lines() {
+        let verdict: serde_json::Value = serde_json::from_str(line).expect("a verdict");
+        *cells.entry(verdict["judgement"]["verdict"].as_str().expect("a word").to_owned()).or_default() += 1;
+    }
+    cells
+}
+
+#[test]
+fn every_reference_run_is_as_the_models_expect() {
+    let mut found = Vec::new();
+    runs(&reference(), &mut found);
+    let mut suites = BTreeMap::<String, usize>::new();
+    for run in &found {
+        let cells = judge(run);
+        assert!(cells.get("pass").is_some_and(|&passed| passed > 0), "{}: nothing passes: {cells:?}", run.display());
+        *suites.entry(run.file_name().expect("a name").to_string_lossy().into_owned()).or_default() += 1;
+    }
+    // Three stock kernels, and each with the suites of the lab; bare metal once.
+    assert!(suites["default"] >= 3 && suites["memtype"] >= 3 && suites["bare"] >= 1, "{suites:?}");
+}
+
+#[test]
+fn what_linux_6_1_does_otherwise_is_found_again() {
+    let kernels = fs::read_dir(reference().join("bochs-vmx")).expect("the lab's results");
+    let mut dirs = kernels.map(|entry| entry.expect("a directory entry").path());
+    let old = dirs.find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("6.1.")));
+    let cells = judge(&old.expect("a directory of Linux 6.1").join("memtype"));
+    assert_eq!(cells.get("xfail"), Some(&5), "{cells:?}");
+}

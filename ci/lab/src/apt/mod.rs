@@ -6,4 +6,4 @@ mod sources;
 
 pub use private::{Apt, AptError, HELPER};
 pub use resolve::{Package, Resolved, newest};
-pub use sources::Archive;
+pub use sources::{Archive, NoArchive};

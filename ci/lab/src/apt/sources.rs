@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Where a machine's sources are.
 const ETC: &str = "/etc/apt";
-/// The archive of a machine that names none.
-const DEFAULT: &str = "http://deb.debian.org/debian";
-const DEFAULT_SECURITY: &str = "http://deb.debian.org/debian-security";
+/// Where Debian's keys are.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A source of binary packages.
@@ -17,6 +15,13 @@ struct Entry {
     suites: Vec<String>,
     signed_by: Option<PathBuf>,
 }
+
+/// The machine's own sources name no archive of Debian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "apt's sources in /etc/apt name no Debian archive: add a mirror's line for any suite, `deb URL/debian stable main`"
+)]
+pub struct NoArchive;
 
 /// The Debian archive as this machine sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +35,11 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// What the machine's own sources say, else Debian's well-known addresses.
-    pub fn of_this_machine() -> Archive {
+    /// What the machine's own sources say.
+    ///
+    /// # Errors
+    /// They name no Debian archive.
+    pub fn of_this_machine() -> Result<Archive, NoArchive> {
         let mut files = vec![Path::new(ETC).join("sources.list")];
         let parts = fs::read_dir(Path::new(ETC).join("sources.list.d")).into_iter().flatten().flatten();
         files.extend(parts.map(|entry| entry.path()));
@@ -47,7 +55,7 @@ impl Archive {
         Archive::from_entries(&files.into_iter().flat_map(read).collect::<Vec<_>>())
     }
 
-    fn from_entries(entries: &[Entry]) -> Archive {
+    fn from_entries(entries: &[Entry]) -> Result<Archive, NoArchive> {
         let find = |wanted: fn(&str, &str) -> bool| {
             let fits = |entry: &&Entry| {
                 entry.uris.iter().any(|uri| entry.suites.iter().any(|suite| wanted(uri.trim_end_matches('/'), suite)))
@@ -56,16 +64,12 @@ impl Archive {
         };
         let main = find(|uri, suite| uri.ends_with("/debian") && !suite.contains("security"));
         let security = find(|uri, suite| suite.ends_with("-security") && !uri.contains("ubuntu"));
-        let base = |entry: Option<&Entry>, default: &str| {
-            let uri = entry.and_then(|entry| entry.uris.first()).map_or(default, String::as_str);
-            uri.trim_end_matches('/').to_owned()
-        };
+        let base = |entry: &Entry| entry.uris.first().map(|uri| uri.trim_end_matches('/').to_owned());
         let keyring = [main, security].into_iter().flatten().find_map(|entry| entry.signed_by.clone());
-        Archive {
-            main: base(main, DEFAULT),
-            security: base(security, DEFAULT_SECURITY),
-            keyring: keyring.unwrap_or_else(|| KEYRING.into()),
-        }
+        let main = main.and_then(base).ok_or(NoArchive)?;
+        // Mirrors have it beside the main one.
+        let security = security.and_then(base).unwrap_or_else(|| format!("{main}-security"));
+        Ok(Archive { main, security, keyring: keyring.unwrap_or_else(|| KEYRING.into()) })
     }
 
     /// A sources.list for these suites.
@@ -78,7 +82,7 @@ impl Archive {
     }
 }
 
-/// Reads lines such as `deb [signed-by=/a/b] http://deb.debian.org/debian trixie main`.
+/// Reads lines such as `deb [signed-by=/a/b] http://mirror.example/debian trixie main`.
 fn lines(text: &str) -> Vec<Entry> {
     let entry = |line: &str| {
         let rest = line.split('#').next()?.trim().strip_prefix("deb")?;
@@ -138,8 +142,8 @@ mod tests {
             security: "http://sec.example/debian-security".to_owned(),
             keyring: "/a/key.gpg".into(),
         };
-        assert_eq!(Archive::from_entries(&stanzas(deb822)), wanted);
-        assert_eq!(Archive::from_entries(&lines(one_line)), wanted);
+        assert_eq!(Archive::from_entries(&stanzas(deb822)), Ok(wanted.clone()));
+        assert_eq!(Archive::from_entries(&lines(one_line)), Ok(wanted.clone()));
         let suites = ["sid".to_owned(), "trixie-security".to_owned()];
         assert_eq!(
             wanted.list(&suites),
@@ -150,13 +154,15 @@ mod tests {
 
     #[test]
     fn what_is_not_debian_or_turned_off_does_not_count() {
-        let text = "deb http://archive.ubuntu.com/ubuntu noble main\ndeb https://x.example/apt cloud main\n\
-            deb http://security.ubuntu.com/ubuntu noble-security main\n";
+        let text = "deb http://main.example/ubuntu noble main\ndeb https://x.example/apt cloud main\n\
+            deb http://sec.example/ubuntu noble-security main\n";
         let mut entries = lines(text);
         entries.extend(stanzas("Enabled: no\nTypes: deb\nURIs: http://off.example/debian\nSuites: sid\n"));
         entries.extend(stanzas("Types: deb-src\nURIs: http://src.example/debian\nSuites: sid\n"));
-        let archive = Archive::from_entries(&entries);
-        assert_eq!((archive.main.as_str(), archive.security.as_str()), (DEFAULT, DEFAULT_SECURITY));
+        assert_eq!(Archive::from_entries(&entries), Err(NoArchive));
+        entries.extend(lines("deb http://mirror.example/debian sid main"));
+        let archive = Archive::from_entries(&entries).unwrap();
+        assert_eq!(archive.security, "http://mirror.example/debian-security");
         assert_eq!(archive.keyring, Path::new(KEYRING));
     }
 

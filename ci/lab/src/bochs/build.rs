@@ -1,6 +1,7 @@
 //! The build itself: unpack, patch, instrument, configure, make.
 
 use super::recipe::{CLOCK, PATCH, Recipe, instrumentation};
+use crate::apt::NoArchive;
 use crate::child;
 use liblzma::read::XzDecoder;
 use std::fs::{self, File};
@@ -15,6 +16,9 @@ pub enum BuildError {
     /// Programs are missing.
     #[error("Bochs cannot be built: {0} not found; on Debian: apt-get install {1}")]
     Tools(String, String),
+    /// Nobody says where the source is.
+    #[error("{0}; or name the source's tarball by --bochs-source")]
+    Archive(#[from] NoArchive),
     /// The source cannot be fetched.
     #[error("{url} cannot be fetched: {said}; fetch it elsewhere and name the file by --bochs-source")]
     Fetch {

@@ -32,7 +32,7 @@ pub fn tarball(recipe: &Recipe, root: &Path, given: Option<&Path>, say: &dyn Fn(
     if path.is_file() {
         return check(&path);
     }
-    let url = format!("{}/{}", Archive::of_this_machine().main, recipe.source.path);
+    let url = format!("{}/{}", Archive::of_this_machine()?.main, recipe.source.path);
     say(&format!("fetching {url}"));
     let draft = Draft::new(&sources)?;
     let file = draft.path().join("file");

@@ -16,10 +16,13 @@ const PACKAGES: [Program; 5] =
 /// of them the host does not do.
 pub fn doctor() -> Result<Outcome, Failure> {
     let root = cache::root().map_err(Failure::Broken)?;
-    let keyring = Archive::of_this_machine().keyring;
     let mut packages = missing(&PACKAGES);
-    if !keyring.is_file() {
-        packages.push(format!("{} (package debian-archive-keyring)", keyring.display()));
+    match Archive::of_this_machine() {
+        Ok(Archive { keyring, .. }) if keyring.is_file() => {}
+        Ok(Archive { keyring, .. }) => {
+            packages.push(format!("{} (package debian-archive-keyring)", keyring.display()));
+        }
+        Err(none) => packages.push(none.to_string()),
     }
     let is_built = bochs::is_built(&root);
     let bochs = if is_built { Vec::new() } else { missing(&bochs::TOOLS) };

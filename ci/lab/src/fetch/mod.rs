@@ -2,7 +2,7 @@
 
 mod keep;
 
-use crate::apt::{self, Apt, AptError, Archive, Package, Resolved};
+use crate::apt::{self, Apt, AptError, Archive, NoArchive, Package, Resolved};
 use crate::cache::{self, Draft};
 use crate::kernel::{Local, MODULES, MODULES_AMD, Spec, module_name};
 use crate::unpack::deb::{self, DebError};
@@ -43,6 +43,9 @@ pub enum FetchError {
     /// Its packages cannot be had.
     #[error(transparent)]
     Apt(#[from] AptError),
+    /// Nobody says where they are.
+    #[error(transparent)]
+    Archive(#[from] NoArchive),
     /// Its files are not what they should be.
     #[error(transparent)]
     Keep(#[from] KeepError),
@@ -187,7 +190,7 @@ impl Fetch<'_> {
     /// # Errors
     /// It cannot be set up.
     pub fn apt(&self, spec: &Spec) -> Result<Apt, FetchError> {
-        Ok(Apt::new(self.root, &Archive::of_this_machine(), &spec.suites)?)
+        Ok(Apt::new(self.root, &Archive::of_this_machine()?, &spec.suites)?)
     }
 
     fn unpacked(&self, spec: &Spec, resolved: Resolved) -> Result<Ready, FetchError> {

@@ -5,6 +5,7 @@
 pub mod bochs;
 pub mod choose;
 mod end;
+mod foreign;
 pub mod kvm;
 pub mod lines;
 mod log;

@@ -8,7 +8,7 @@ use super::pvh::Pvh;
 use crate::host::facts::{Fact, Facts};
 use crate::machine::log::Log;
 use crate::machine::process::Cause;
-use crate::machine::{End, Job, Limits, Line, Machine, MachineError, Observed, memfd, smallest};
+use crate::machine::{End, Job, Limits, Line, Machine, MachineError, Observed, foreign, memfd, smallest};
 use crate::plan::vm::VmConfig;
 use crate::witness::Witnessed;
 use std::ops::ControlFlow;
@@ -99,14 +99,8 @@ impl Machine for BochsMachine {
     }
 
     fn lacks(&self, needs: Needs, vm: &VmConfig) -> Option<String> {
-        let missing: Vec<_> = Needs(needs.0 & !OFFERED.0).words().collect();
-        if needs.has(Needs::STEPS) {
-            // What else is missing is for host steps, too.
-            return Some("it needs host steps, which only the machine kvm does".to_owned());
-        } else if !missing.is_empty() {
-            return Some(format!("it needs {}, which only the machine kvm has", missing.join(", ")));
-        } else if let Some(what) = vm.embedded_only() {
-            return Some(format!("the VM configuration has {what}, which only the machine kvm can make"));
+        if let Some(reason) = foreign::lacks(OFFERED, needs, vm) {
+            return Some(reason);
         }
         if !vm.cpuid_mtrr && !self.bochs.excludes_features {
             return Some(format!(

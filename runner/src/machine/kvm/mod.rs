@@ -32,6 +32,9 @@ const LEAVES_TOPOLOGY: [u32; 2] = [0xb, 0x1f];
 const LEAF_ADDRESS_SIZES: u32 = 0x8000_0008;
 const EDX_MTRR: u32 = 1 << 12;
 
+/// Why a test that is a hypervisor itself cannot be done on a machine that has one.
+pub(crate) const NOT_BARE: &str = "it needs a machine without a hypervisor under the guest: --machine bochs";
+
 /// What a call that belongs to the host or the harness failed at.
 pub(crate) trait Failed<T> {
     fn failed(self, what: &str) -> Result<T, MachineError>;
@@ -168,7 +171,10 @@ impl Machine for KvmMachine {
         let host::kvm::Kvm { quirks, maxphyaddr, one_reg, mce_banks, readonly_memslots, memslots_v2, .. } = self.can;
         let missing = |need, there: bool| needs.has(need) && !there;
         let unknown_quirks: Vec<_> = Quirks(vm.disable_quirks.0 & !quirks).names().collect();
-        if usize::from(needs.cpu_count()) > most {
+        if needs.has(Needs::BARE) {
+            // Also where KVM shows VMX to its guests: what the guest's own guest got would be KVM's doing.
+            Some(NOT_BARE.to_owned())
+        } else if usize::from(needs.cpu_count()) > most {
             Some(format!("it needs {} vCPUs, this KVM has {most}", needs.cpu_count()))
         } else if let Some(bits) = vm.maxphyaddr.filter(|&bits| bits > maxphyaddr) {
             Some(format!("MAXPHYADDR {bits} is more than this host's {maxphyaddr}"))

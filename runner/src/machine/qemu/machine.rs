@@ -5,7 +5,7 @@ use super::command::{Guest, TCG_MAXPHYADDR};
 use super::ending;
 use super::program::{self, Setup};
 use crate::host::cpu::Cpu;
-use crate::machine::{Job, Machine, MachineError, Observed};
+use crate::machine::{Job, Machine, MachineError, Observed, foreign};
 use crate::plan::vm::VmConfig;
 use crate::witness::Witnessed;
 use std::path::{Path, PathBuf};
@@ -73,14 +73,8 @@ impl Machine for Qemu {
     }
 
     fn lacks(&self, needs: Needs, vm: &VmConfig) -> Option<String> {
-        let missing: Vec<_> = Needs(needs.0 & !OFFERED.0).words().collect();
-        if needs.has(Needs::STEPS) {
-            // What else is missing is for host steps, too.
-            return Some("it needs host steps, which only the machine kvm does".to_owned());
-        } else if !missing.is_empty() {
-            return Some(format!("it needs {}, which only the machine kvm has", missing.join(", ")));
-        } else if let Some(what) = vm.embedded_only() {
-            return Some(format!("the VM configuration has {what}, which only the machine kvm can make"));
+        if let Some(reason) = foreign::lacks(OFFERED, needs, vm) {
+            return Some(reason);
         }
         if let (Accel::Kvm, Some(bits)) = (self.accel, vm.maxphyaddr.filter(|&bits| bits > self.maxphyaddr)) {
             return Some(format!("MAXPHYADDR {bits} is more than this host's {}", self.maxphyaddr));

@@ -263,7 +263,7 @@ fn explain_tells_what_was_done_seen_and_expected() {
     let output = kvm_memtype(results.path(), &["explain", "mtrr-msr/def-type"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     for part in
-        ["WRMSR 0x2ff IA32_MTRR_DEF_TYPE", "seen", "expected", "#GP(0)", "mtrr.c:kvm_mtrr_valid", "<0 kmt1 ", "again"]
+        ["WRMSR 0x2ff IA32_MTRR_DEF_TYPE", "seen", "expected", "#GP(0)", "mtrr.c:kvm_mtrr_valid", "<0 kmt2 ", "again"]
     {
         assert!(text.contains(part), "{part} is missing in:\n{text}");
     }

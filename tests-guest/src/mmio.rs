@@ -59,7 +59,7 @@ pub fn read(out: &mut Out, cpl: u8, gpa: u64, width: u8) {
     assert!(in_window(gpa, width), "a load outside the test window");
     let result = at(cpl, || load(gpa, width));
     let (value, fault) = result.map_or_else(|fault| (0, Some(fault)), |value| (value, None));
-    out.access(Access { write: false, width, cpl, gpa, value, fault });
+    out.access(Access { cpu: 0, write: false, width, cpl, gpa, value, fault });
 }
 
 /// Stores the low `width` bytes of `value` at `gpa` in the test window at `cpl`, and reports it.
@@ -68,5 +68,5 @@ pub fn write(out: &mut Out, cpl: u8, gpa: u64, width: u8, value: u64) {
     let value = value & (u64::MAX >> (64 - 8 * u32::from(width)));
     // SAFETY: only tests use the window.
     let fault = at(cpl, || unsafe { store(gpa, width, value) });
-    out.access(Access { write: true, width, cpl, gpa, value, fault });
+    out.access(Access { cpu: 0, write: true, width, cpl, gpa, value, fault });
 }

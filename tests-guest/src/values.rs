@@ -12,6 +12,8 @@ pub const WB: u64 = 6;
 /// For a fixed-range MTRR: valid types other than UC, and other ones in neighbouring bytes, so that a byte that moves
 /// or is lost shows.
 pub const FIXED_TYPES: u64 = 0x0106_0504_0106_0504;
+/// The PAT after a reset: WB, WT, UC-, UC, twice.
+pub const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 /// For the PAT: WB, WC, WT, WP, UC, UC-, WT, WB, from entry 0 on. Entry 0 maps all that the guest itself uses, so it is
 /// WB here and in the mirror image: no code, stack or page walk gets the type under test where KVM honours the PAT.
 pub const PAT_TYPES: u64 = 0x0604_0700_0504_0106;

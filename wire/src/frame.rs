@@ -1,7 +1,7 @@
 //! Lines on the serial line: sequence number, body, checksum; a start that names run and test, an end that counts.
 //!
 //! ```text
-//! 0 kmt1 5eed pat-msr/reset*e21e
+//! 0 kmt2 5eed pat-msr/reset*8bf5
 //! 1 r 277 1=7040600070406*c04d
 //! 2 end 1*2101
 //! ```
@@ -16,7 +16,7 @@ use crc::{CRC_16_IBM_SDLC, Crc, Digest, Table};
 static CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_IBM_SDLC);
 
 /// First word of a start line's body: the protocol and its version.
-pub const VERSION: &str = "kmt1";
+pub const VERSION: &str = "kmt2";
 
 /// Where the bytes go.
 pub trait Sink {
@@ -80,6 +80,7 @@ impl<S: Sink> Writer<S> {
         let width = core::str::from_utf8(&width).unwrap_or("?");
         self.line(if access.write { "mw" } else { "mr" })
             .glue(width)
+            .hex(access.cpu.into())
             .hex(access.cpl.into())
             .hex(access.gpa)
             .hex(access.value)
@@ -109,17 +110,29 @@ impl<S: Sink> Writer<S> {
             .end();
     }
 
-    /// Timed accesses.
+    /// A page that was timed.
     pub fn timed(&mut self, timed: Timed) {
+        self.times("a", timed);
+    }
+
+    /// A page by which the vCPU's times are read.
+    pub fn reference(&mut self, timed: Timed) {
+        self.times("q", timed);
+    }
+
+    fn times(&mut self, kind: &'static str, timed: Timed) {
         const ENTRIES: [&str; 8] = ["0", "1", "2", "3", "4", "5", "6", "7"];
-        let Timed { cpu, cpl, gpa, pat_entry, nested, count, loads, stores } = timed;
-        let line = self.line("a").hex(cpu.into()).hex(cpl.into()).hex(gpa);
+        let Timed { cpu, cpl, gpa, pat_entry, nested, times } = timed;
+        let line = self.line(kind).hex(cpu.into()).hex(cpl.into()).hex(gpa);
         let line = line.word(pat_entry.map_or("-", |entry| ENTRIES[usize::from(entry & 7)]));
-        let line = match nested {
+        let mut line = match nested {
             None => line.word("-"),
             Some(ept) => line.word(ept.memtype.name()).glue(if ept.ignore_pat { "+IPAT" } else { "" }),
         };
-        line.hex(count.into()).hex(loads).hex(stores).end();
+        for (probe, sample) in times.iter() {
+            line = line.word(probe.word()).hex(sample.median.into()).hex(sample.spread.into());
+        }
+        line.end();
     }
 
     /// What CPUID shows in one leaf.

@@ -23,6 +23,7 @@ pub mod layout;
 pub mod memtype;
 pub mod needs;
 pub mod outcome;
+pub mod probe;
 pub mod record;
 pub mod register;
 pub mod step;

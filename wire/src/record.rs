@@ -3,6 +3,7 @@
 use crate::insn::Insn;
 use crate::memtype::EptType;
 use crate::outcome::{self, Fault, Outcome, ReadOutcome};
+use crate::probe::{Probe, Sample, Times};
 use crate::register::Place;
 use crate::text::{TextError, Words};
 use alloc::{string::String, vec::Vec};
@@ -51,6 +52,8 @@ impl Series {
 /// An access to memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {
+    /// The vCPU.
+    pub cpu: u8,
     /// A store, else a load.
     pub write: bool,
     /// Bytes: 1, 2, 4 or 8.
@@ -76,26 +79,22 @@ pub struct Trap {
     pub cpl: u8,
 }
 
-/// Accesses that were timed, to find out the effective memory type.
+/// A page whose accesses were timed, to find out its effective memory type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timed {
     /// The vCPU.
     pub cpu: u8,
     /// Privilege level, 0 or 3.
     pub cpl: u8,
-    /// Guest-physical address of the eight bytes that are accessed, four with paging off. Under `nested` it is where they
-    /// are in the memory of the guest that reports.
+    /// Guest-physical address of the bytes that are accessed. Under `nested` it is where they are in the memory of the
+    /// guest that reports.
     pub gpa: u64,
     /// The entry of the PAT, 0 to 7, that the leaf of the guest's page tables selects; none with paging off.
     pub pat_entry: Option<u8>,
     /// The accesses are of a guest of this guest, in VMX non-root operation, by an EPT leaf of this type.
     pub nested: Option<EptType>,
-    /// How many loads, and how many stores after them.
-    pub count: u32,
-    /// Time stamp counter ticks of all loads, with the loop around them.
-    pub loads: u64,
-    /// Time stamp counter ticks of all stores, with the loop around them.
-    pub stores: u64,
+    /// What they took.
+    pub times: Times,
 }
 
 /// What CPUID shows.
@@ -149,7 +148,7 @@ pub enum Record {
     Reads { first: Place, runs: Vec<Run<ReadOutcome>> },
     /// A cache-control instruction: `i wbinvd 0 .`
     Exec { insn: Insn, cpl: u8, fault: Option<Fault> },
-    /// An access to memory: `mw4 3 d0000000 5a .`
+    /// An access to memory: `mw4 0 3 d0000000 5a .`
     Access(Access),
     /// A vCPU rings the doorbell next, at this privilege level: `d 0 3`. Where it says what comes of the step.
     Ring { cpu: u8, cpl: u8 },
@@ -157,8 +156,11 @@ pub enum Record {
     Trap { cpu: u8, trap: Trap },
     /// An exception that nobody waited for: `x 0 e 2 0 100f3a deadbeef`
     Dead { cpu: u8, trap: Trap, rip: u64, cr2: u64 },
-    /// Timed accesses: `a 0 3 d0000000 6 - c8 25a 25a`; with paging off `-` for the 6, nested `WB+IPAT` for the `-`
+    /// A page that was timed, median and spread of each probe: `a 0 3 d0000000 6 - load c8 2 drain 25a 10`; with paging
+    /// off `-` for the 6, nested `WB+IPAT` for the `-`
     Timed(Timed),
+    /// The same of a page by which the vCPU's times are read: `q 0 3 110000 0 - load c8 2 lfence 40 0`
+    Reference(Timed),
     /// A CPUID leaf: `c 7 0 ...`
     Cpuid(CpuidLeaf),
     /// INIT was sent to a vCPU: `n 1`. A read of its CR0 between this and its `u` was done in real mode, before
@@ -221,6 +223,7 @@ impl Record {
             "mr1" | "mr2" | "mr4" | "mr8" | "mw1" | "mw2" | "mw4" | "mw8" => Record::Access(Access {
                 write: kind.as_bytes()[1] == b'w',
                 width: kind.as_bytes()[2] - b'0',
+                cpu: words.hex("a vCPU index")?,
                 cpl: cpl(&mut words)?,
                 gpa: words.hex("an address")?,
                 value: words.hex("a value")?,
@@ -234,19 +237,8 @@ impl Record {
                 rip: words.hex("an address")?,
                 cr2: words.hex("an address")?,
             },
-            "a" => Record::Timed(Timed {
-                cpu: words.hex("a vCPU index")?,
-                cpl: cpl(&mut words)?,
-                gpa: words.hex("an address")?,
-                pat_entry: pat_entry(words.word("an entry of the PAT")?)?,
-                nested: match words.word("the type of an EPT leaf")? {
-                    "-" => None,
-                    ept => Some(ept.parse()?),
-                },
-                count: words.hex("a count")?,
-                loads: words.hex("a number of ticks")?,
-                stores: words.hex("a number of ticks")?,
-            }),
+            "a" => return timed(words).map(Record::Timed),
+            "q" => return timed(words).map(Record::Reference),
             "c" => {
                 let (leaf, subleaf) = (words.hex("a CPUID leaf")?, words.hex("a CPUID subleaf")?);
                 let mut registers = [0; 4];
@@ -293,6 +285,27 @@ fn pat_entry(word: &str) -> Result<Option<u8>, TextError> {
     }
 }
 
+/// The rest of a line of a timed page.
+fn timed(mut words: Words<'_>) -> Result<Timed, TextError> {
+    let (cpu, cpl, gpa) = (words.hex("a vCPU index")?, cpl(&mut words)?, words.hex("an address")?);
+    let pat_entry = pat_entry(words.word("an entry of the PAT")?)?;
+    let nested = match words.word("the type of an EPT leaf")? {
+        "-" => None,
+        ept => Some(ept.parse()?),
+    };
+    let mut times = Times::NONE;
+    let (mut rest, mut after) = (words.rest(), 0);
+    while let Some(word) = rest.next() {
+        // In the order of the list, so that none comes twice.
+        let probe = Probe::ALL.into_iter().skip(after).find(|probe| probe.word() == word);
+        let probe = probe.ok_or_else(|| TextError::new("a probe", word))?;
+        let mut ticks = || crate::text::hex(rest.next().unwrap_or_default(), "a number of ticks");
+        times.set(probe, Sample { median: ticks()?, spread: ticks()? });
+        after = probe.index() + 1;
+    }
+    if after == 0 { Err(TextError::new("a probe", "")) } else { Ok(Timed { cpu, cpl, gpa, pat_entry, nested, times }) }
+}
+
 fn fault(words: &mut Words<'_>) -> Result<Option<Fault>, TextError> {
     outcome::maybe_fault(words.word("an exception")?)
 }
@@ -337,10 +350,14 @@ mod tests {
         let said = |body| Record::parse(body).unwrap_err().to_string();
         assert_eq!(said("w 277 606 !"), "\"!\" is not an exception");
         assert_eq!(said("w 277"), "a value is missing");
-        assert_eq!(said("q 1"), "\"q\" is not a kind of record");
+        assert_eq!(said("z 1"), "\"z\" is not a kind of record");
         assert_eq!(said("i wbinvd 1 ."), "\"1\" is not a privilege level");
         assert_eq!(said("n 1 2"), "\"2\" is not the end of the line");
         assert_eq!(said("s 250 0 3c 8 0 1."), "\"s 250 0 3c 8 0 1.\" is not a field of a 64-bit register");
+        assert_eq!(said("a 0 3 d0000000 8 - load 1 1"), "\"8\" is not an entry of the PAT");
+        assert_eq!(said("a 0 3 d0000000 0 -"), "a probe is missing");
+        assert_eq!(said("a 0 3 d0000000 0 - load 1"), "a number of ticks is missing");
+        assert_eq!(said("a 0 3 d0000000 0 - drain 1 1 load 1 1"), "\"load\" is not a probe");
         assert_eq!(said("r 200 ffffffff."), "\"ffffffff.\" is not a count");
     }
 }

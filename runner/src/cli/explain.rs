@@ -13,8 +13,8 @@ use crate::results::{self, CellOutcome, Run};
 /// Prints what is known of a cell.
 pub fn explain(cli: &Cli, args: &Explain) -> Done {
     let knowledge = Knowledge::load(cli.config.as_deref())?;
-    let (policies, deviations, clocks) = knowledge.models(Judging { no_deviations: false })?;
-    let judge = Judge::new(&policies, &deviations, &clocks);
+    let (policies, deviations) = knowledge.models(Judging { no_deviations: false })?;
+    let judge = Judge::new(&policies, &deviations);
     let run = Run::read(&results::find(&cli.results, &args.run)?)?;
     let cells = Cells::new(&run.header);
     let planned = run.header.cells.iter().find(|cell| cell.id == args.cell).ok_or_else(|| {

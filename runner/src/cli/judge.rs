@@ -22,8 +22,8 @@ use wire::stream::{Item, Reader};
 /// Judges and prints; of a run, the verdicts are written too.
 pub fn judge(cli: &Cli, args: &Args) -> Done {
     let knowledge = Knowledge::load(cli.config.as_deref())?;
-    let (policies, deviations, clocks) = knowledge.models(args.judging)?;
-    let judge = Judge::new(&policies, &deviations, &clocks);
+    let (policies, deviations) = knowledge.models(args.judging)?;
+    let judge = Judge::new(&policies, &deviations);
     let verdicts = if args.run == "-" {
         vec![serial_log(&judge, &knowledge.tests, args.machine)?]
     } else {
@@ -79,7 +79,7 @@ fn test_of(log: &[Line]) -> Result<String, String> {
             return Ok(test);
         }
     }
-    Err("no start line such as `0 kmt1 5eed pat-msr/bytes*fa71`".to_owned())
+    Err("no start line such as `0 kmt2 5eed pat-msr/bytes*fa71`".to_owned())
 }
 
 /// What is known of the machine that a log came from: nothing of QEMU TCG; this host, where it was KVM.

@@ -4,7 +4,6 @@ use super::args::Judging;
 use crate::config::{ConfigError, Set};
 use crate::guests;
 use crate::judge::Deviations;
-use crate::model::Clocks;
 use crate::model::policy::Policies;
 use crate::plan::suite::Suite;
 use crate::plan::vm::VmConfig;
@@ -34,16 +33,16 @@ impl Knowledge {
         Ok(Knowledge { vms, tests: guests::tests()?, set })
     }
 
-    /// The policies, the deviations that excuse, and the clock models.
+    /// The policies, and the deviations that excuse.
     ///
     /// # Errors
     /// A mistake in one of them.
-    pub fn models(&self, judging: Judging) -> Result<(Policies, Deviations, Clocks), ConfigError> {
+    pub fn models(&self, judging: Judging) -> Result<(Policies, Deviations), ConfigError> {
         let sources = |kind| self.set.sources(kind).map(|(_, source)| source);
         let deviations =
             Deviations::load(sources("deviations"), &self.tests.iter().map(TestRef::id).collect::<Vec<_>>())?;
         let deviations = if judging.no_deviations { Deviations::none() } else { deviations };
-        Ok((Policies::load(sources("policies"))?, deviations, Clocks::load(sources("clocks"))?))
+        Ok((Policies::load(sources("policies"))?, deviations))
     }
 
     /// The suite of that id, and its cells that the filters pick.

@@ -44,9 +44,8 @@ pub fn report(cli: &Cli, args: &Report) -> Done {
 
 /// Prints the tables of leaf SPTEs.
 fn leaves(cli: &Cli, args: &Report) -> Done {
-    let (policies, deviations, clocks) =
-        Knowledge::load(cli.config.as_deref())?.models(Judging { no_deviations: false })?;
-    let judge = Judge::new(&policies, &deviations, &clocks);
+    let (policies, deviations) = Knowledge::load(cli.config.as_deref())?.models(Judging { no_deviations: false })?;
+    let judge = Judge::new(&policies, &deviations);
     let runs: Vec<Run> =
         args.runs.iter().map(|run| Run::read(&results::find(&cli.results, run)?)).collect::<Result<_, _>>()?;
     let mut leaves = Leaves::default();

@@ -29,7 +29,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 /// Runs a suite, or goes on with a run.
 pub fn run(cli: &Cli, args: &Run) -> Done {
     let knowledge = Knowledge::load(cli.config.as_deref())?;
-    let (policies, deviations, clocks) = knowledge.models(args.judging)?;
+    let (policies, deviations) = knowledge.models(args.judging)?;
     let started = match &args.resume {
         None => start(cli, args, &knowledge)?,
         Some(run) => resume(cli, args, &knowledge, run)?,
@@ -38,7 +38,7 @@ pub fn run(cli: &Cli, args: &Run) -> Done {
     policies.governing(&header.facts).map_err(|error| Failure::Broken(error.to_string()))?;
     say(args.format, &chosen, &witness, &header, &writer, &done)?;
     listen()?;
-    let judge = Judge::new(&policies, &deviations, &clocks);
+    let judge = Judge::new(&policies, &deviations);
     let session = Session { args, machine: chosen.machine.as_ref(), witness: &witness, header: &header, judge };
     let verdicts = session.cells(writer, &plan, &done)?;
     session.end(verdicts, &plan)

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 static CONFIGS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/configs.rs"));
 
-/// The kinds of configuration, each a directory: `suites`, `vm` (VM configurations), `policies`, `deviations`, `clocks`.
-pub const KINDS: [&str; 5] = ["clocks", "deviations", "policies", "suites", "vm"];
+/// The kinds of configuration, each a directory: `suites`, `vm` (VM configurations), `policies`, `deviations`.
+pub const KINDS: [&str; 4] = ["deviations", "policies", "suites", "vm"];
 
 /// All files of configs/ as they were when the runner was built: path under configs/ and text, sorted by path.
 pub fn embedded() -> &'static [(&'static str, &'static str)] {
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(complaint(&[("suite/a.toml", b"")]), "suite: no kind of configuration, did you mean `suites`?");
         assert_eq!(
             complaint(&[("README", b"")]),
-            "README: no kind of configuration, expected one of `clocks`, `deviations`, `policies`, `suites`, `vm`"
+            "README: no kind of configuration, expected one of `deviations`, `policies`, `suites`, `vm`"
         );
         assert_eq!(complaint(&[("vm", b"")]), "vm: not a directory");
         assert_eq!(complaint(&[("vm/a.toml", b"a = 1\nb = \"\xff\"\n")]), "vm/a.toml: line 2 is not UTF-8");

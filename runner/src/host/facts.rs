@@ -50,7 +50,7 @@ pub const NAMES: &[(&str, &str)] = &[
     ("mce-banks", "KVM_CAP_MCE: the most MC banks"),
     ("mce-caps", "KVM_X86_GET_MCE_CAP_SUPPORTED"),
     ("cpuid-mtrr-forced", "whether KVM shows a guest CPUID.1:EDX.MTRR although KVM_SET_CPUID2 took it away"),
-    ("clock", "the model by which the machine's clock charges accesses to memory (configs/clocks); none on silicon"),
+    ("clock", "the model by which the machine's clock charges accesses to memory (ci/bochs); none on silicon"),
     ("emulator", "what emulates the host of a KVM: bochs or qemu-svm in the lab; none on silicon"),
     ("self-snoop", "whether the host's CPU shows self-snoop: /proc/cpuinfo has the flag ss"),
     ("tdp", "whether KVM uses EPT or NPT: parameter kvm_intel.ept or kvm_amd.npt; not known without sysfs"),

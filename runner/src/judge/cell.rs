@@ -8,7 +8,8 @@ use super::verdict::Verdict;
 use crate::host::facts::Facts;
 use crate::machine::Observed;
 use crate::model::policy::{ARCHITECTURE, Policies, Policy, PolicyError};
-use crate::model::{Clocks, Decision, Event, Replay};
+use crate::model::{Decision, Event, Replay};
+use crate::witness::Kind;
 use serde::{Deserialize, Serialize};
 
 /// Points at which the architecture predicts something else than was seen.
@@ -46,18 +47,17 @@ pub struct Judgement {
     pub architecture: Departures,
 }
 
-/// Judges cells by policies, deviations and clock models.
+/// Judges cells by policies and deviations.
 #[derive(Debug, Clone, Copy)]
 pub struct Judge<'a> {
     policies: &'a Policies,
     deviations: &'a Deviations,
-    clocks: &'a Clocks,
 }
 
 impl<'a> Judge<'a> {
     /// A judge by these.
-    pub fn new(policies: &'a Policies, deviations: &'a Deviations, clocks: &'a Clocks) -> Self {
-        Judge { policies, deviations, clocks }
+    pub fn new(policies: &'a Policies, deviations: &'a Deviations) -> Self {
+        Judge { policies, deviations }
     }
 
     /// Judges what was observed of `test` (`family/test`), which makes at least `least` points, in run `run`, or in any
@@ -119,7 +119,7 @@ impl<'a> Judge<'a> {
         facts: &'b Facts,
         mut each: impl FnMut(&Replay<'b>, &Event<'_>, &[Decision<'b>]),
     ) -> Result<(), PolicyError> {
-        let mut replay = Replay::new(self.policies.governing(facts)?, facts, self.clocks.of(facts));
+        let mut replay = Replay::new(self.policies.governing(facts)?, facts, sees_sptes(observed));
         let mut decisions = Vec::new();
         log::read(&observed.log, &observed.end, test, run, |_, event| {
             decisions.clear();
@@ -145,9 +145,9 @@ impl<'a> Judge<'a> {
     ) -> Account {
         let applying = self.applying(test, facts);
         let architecture = self.policies.get(ARCHITECTURE).ok().filter(|it| it.id != policy.id);
-        let clock = self.clocks.of(facts);
-        let mut replay = Replay::new(policy, facts, clock);
-        let mut beside = architecture.map(|architecture| Replay::new(architecture, facts, clock));
+        let sees = sees_sptes(observed);
+        let mut replay = Replay::new(policy, facts, sees);
+        let mut beside = architecture.map(|architecture| Replay::new(architecture, facts, sees));
         let (mut decisions, mut others) = (Vec::new(), Vec::new());
         log::read(&observed.log, &observed.end, test, run, |line, event: Event<'_>| {
             decisions.clear();
@@ -170,6 +170,11 @@ impl<'a> Judge<'a> {
             }
         })
     }
+}
+
+/// Whether SPTEs were watched.
+fn sees_sptes(observed: &Observed) -> bool {
+    observed.witness.watched.contains(&Kind::Sptes)
 }
 
 impl Judgement {

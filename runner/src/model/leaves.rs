@@ -1,7 +1,7 @@
 //! The leaf SPTEs of the test window in a replay: which there are, and what events should do to them.
 
 use super::leaf::LeafType;
-use super::point::{Prediction, Why};
+use super::point::{Effect, Prediction, Rule, Why};
 use super::policy::{ZapEvent, ZapRow};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -102,15 +102,35 @@ pub struct Leaves<'p> {
     at_mark: BTreeSet<Place>,
     made: BTreeSet<Place>,
     zapped: BTreeSet<Place>,
-    touched: BTreeMap<u64, Result<Prediction<'p>, Why>>,
+    touched: BTreeMap<u64, (u8, Result<Prediction<'p>, Why>)>,
     lost: Vec<Touched<'p>>,
     pending: Vec<Pending<'p>>,
     marked: bool,
+    /// A witness sees SPTEs.
+    sees: bool,
+    /// Where none does: the leaves of frames that were accessed, as the policy has them.
+    assumed: BTreeMap<u64, Result<LeafType, Why>>,
     /// That which the last mark ended.
     pub interval: Interval,
 }
 
 impl<'p> Leaves<'p> {
+    /// None. Without a witness of SPTEs they are what the policy says.
+    pub fn new(sees: bool) -> Self {
+        Leaves { sees, ..Leaves::default() }
+    }
+
+    /// Whether a witness sees SPTEs.
+    pub fn are_seen(&self) -> bool {
+        self.sees
+    }
+
+    /// The leaf that maps a frame, and whether it was seen.
+    pub fn of(&self, gfn: u64) -> Option<(Result<LeafType, Why>, bool)> {
+        let seen = places(gfn).iter().find_map(|place| self.present.get(place)).map(|&leaf| (Ok(leaf), true));
+        seen.or_else(|| self.assumed.get(&gfn).map(|&leaf| (leaf, false)))
+    }
+
     /// A leaf was made or changed.
     pub fn set(&mut self, gfn: u64, level: u8, leaf: LeafType) {
         self.present.insert((gfn, level), leaf);
@@ -123,9 +143,30 @@ impl<'p> Leaves<'p> {
         self.zapped.insert((gfn, level));
     }
 
-    /// The guest accessed the page, for which a leaf that was made then would be `fresh`.
-    pub fn touch(&mut self, gfn: u64, fresh: Result<Prediction<'p>, Why>) {
-        self.touched.insert(gfn, fresh);
+    /// vCPU `cpu` accessed the page, for which a leaf that was made then would be `fresh`.
+    pub fn touch(&mut self, gfn: u64, cpu: u8, fresh: Result<Prediction<'p>, Why>) {
+        self.touched.entry(gfn).or_insert((cpu, fresh));
+        if !self.sees {
+            self.assumed.entry(gfn).or_insert_with(|| match fresh? {
+                Prediction { rule: Rule::GuestMtrr { kvm: Some(_), .. }, .. } => Err(Why::LeafLookup),
+                Prediction { expected: Effect::Leaf(leaf), .. } => Ok(leaf),
+                _ => Err(Why::NoLeaf),
+            });
+        }
+    }
+
+    /// The vCPU that first accessed a page of a leaf since the last mark: it is the one that faulted.
+    pub fn toucher(&self, gfn: u64, level: u8) -> Option<u8> {
+        let frames = 1 << (9 * u32::from(level.clamp(1, 3) - 1));
+        self.touched.range(gfn..gfn + frames).next().map(|(_, &(cpu, _))| cpu)
+    }
+
+    /// An event zapped these leaves by the policy, or it is not known which.
+    pub fn assume_zapped(&mut self, scope: Result<Scope, Why>) {
+        match scope {
+            Ok(scope) => self.assumed.retain(|&gfn, _| !scope.has((gfn, 1))),
+            Err(why) => self.assumed.values_mut().for_each(|leaf| *leaf = Err(why)),
+        }
     }
 
     /// Something happened.
@@ -136,7 +177,7 @@ impl<'p> Leaves<'p> {
     /// KVM may have zapped any leaf, in a step before which all SPTEs since the last one stand in the log.
     pub fn forget(&mut self) {
         self.lost = self.settle().into_iter().filter(|touched| touched.held.is_none()).collect();
-        (self.present, self.at_mark, self.zapped) = Default::default();
+        (self.present, self.at_mark, self.zapped, self.assumed) = Default::default();
     }
 
     /// A mark.
@@ -166,7 +207,7 @@ impl<'p> Leaves<'p> {
     /// came first is not known, and a new leaf speaks for itself.
     fn settle(&mut self) -> Vec<Touched<'p>> {
         let mut all = std::mem::take(&mut self.lost);
-        for (gfn, fresh) in std::mem::take(&mut self.touched) {
+        for (gfn, (_, fresh)) in std::mem::take(&mut self.touched) {
             let places = places(gfn);
             if places.iter().any(|place| self.made.contains(place) || self.zapped.contains(place)) {
                 continue;
@@ -225,7 +266,7 @@ mod tests {
             let mut leaves = Leaves::default();
             leaves.set(0x200, level, small);
             leaves.mark();
-            leaves.touch(gfn, fresh);
+            leaves.touch(gfn, 0, fresh);
             leaves.mark().touched[0].held
         };
         assert_eq!((held(1, 0x200), held(1, 0x201)), (Some((1, small)), None));

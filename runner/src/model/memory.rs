@@ -1,48 +1,135 @@
-//! Timed accesses: the memory type that their times show, and the one that is predicted.
+//! Effective memory types: what the times of a page say, and what is predicted of it.
 
-use super::memtype::{Mtrrs, NoType, under_ept, without_ept};
+use super::leaf::{LeafType, frame};
+use super::memtype::{Mtrrs, NoType, combine, under_ept, without_ept};
 use super::point::{Effect, Prediction, Rule, Why};
+use super::policy::{EffectiveRow, EffectiveRule};
 use super::replay::Replay;
 use super::state::Cpu;
+use super::timing::{Scale, TypeSet};
+use crate::host::facts::Fact;
 use wire::layout::{CR0_CD, PAT};
 use wire::memtype::MemType;
 use wire::record::Timed;
 
+/// By what the times of a vCPU are read, and whether another type than WB was seen.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    scale: Scale,
+    /// Some page of this VM was no WB, by its times.
+    shown: bool,
+    /// Ticks of a load from the page whose PAT type is UC.
+    uc: u32,
+}
+
 impl<'p> Replay<'p> {
-    /// What timed accesses show, and what is predicted of them. Where their times cannot be read, nothing is.
+    /// A page by which the times of its vCPU are read: first one that is WB, then one that the PAT makes UC.
+    pub(super) fn reference(&mut self, timed: &Timed) {
+        let reading = match (self.state.readings.get(&timed.cpu), pat_type(self.state.cpu_if(timed.cpu), timed)) {
+            (Some(Ok(reading)), Ok(MemType::Uc)) => {
+                let fits = reading.scale.classify(&timed.times);
+                let uc = reading.scale.load(&timed.times).unwrap_or_default();
+                Ok(Reading { shown: fits.is_ok_and(|fits| !fits.has(MemType::Wb)), uc, ..*reading })
+            }
+            (_, Ok(MemType::Wb)) => Scale::of(&timed.times).map(|scale| Reading { scale, shown: false, uc: 0 }),
+            (Some(Err(why)), _) => Err(*why),
+            _ => Err(Why::NoScale),
+        };
+        self.state.readings.insert(timed.cpu, reading);
+    }
+
+    /// What the times of a page show, and what is predicted of it. Where times cannot be read, nothing is.
     pub(super) fn timed(&mut self, timed: &Timed) -> (Effect, Result<Prediction<'p>, Why>) {
-        match self.clock.ok_or(Why::NoClock).and_then(|clock| clock.classify(timed)) {
-            Ok(memtype) => (Effect::Type(memtype), self.effective(timed)),
+        match self.classify(timed) {
             Err(why) => (Effect::Times, Err(why)),
+            Ok(fits) => {
+                let predicted = self.effective(timed);
+                let open = predicted.is_ok_and(|by| matches!(by.expected, Effect::Type(it) if fits.has(it)));
+                // Times that fit the type that is predicted, and another one as well, prove neither.
+                let ambiguous = open && fits.single().is_none();
+                (Effect::Types(fits), if ambiguous { Err(Why::Fits(fits)) } else { predicted })
+            }
         }
     }
 
-    fn effective(&mut self, timed: &Timed) -> Result<Prediction<'p>, Why> {
-        let rules = self.policy.memory.as_ref().ok_or(Why::NoRow)?;
-        let in_cpuid = self.state.cpuid.get(&(1, 0)).map(|leaf| leaf[3] >> 12 & 1 == 1);
-        let in_cpuid = in_cpuid.or(self.facts.bool("cpuid-mtrr")).ok_or(Why::Cpuid)?;
-        let cpu = self.state.cpu(timed.cpu);
-        let cd = cpu.cr0.ok_or(Why::TypeState)? & CR0_CD != 0;
-        let pat = pat_type(cpu, timed.pat_entry)?;
-        let (memtype, rule, source) = match timed.nested {
-            Some(ept) => (under_ept(ept, pat, cd), Rule::EptPageType { ept, pat, cd }, &rules.nested_source),
-            None => {
+    /// The types that the times of a page fit, if this machine's times can be believed.
+    fn classify(&mut self, timed: &Timed) -> Result<TypeSet, Why> {
+        let trusted = self.memory_is_the_cpus();
+        let reading = self.state.readings.get_mut(&timed.cpu).ok_or(Why::NoScale)?.as_mut().map_err(|why| *why)?;
+        let fits = reading.scale.classify(&timed.times)?;
+        reading.shown |= !fits.has(MemType::Wb);
+        let (hit, miss) = reading.scale.loads();
+        if reading.shown || trusted { Ok(fits) } else { Err(Why::NotShown { uc: reading.uc, hit, miss }) }
+    }
+
+    /// Whether the types that this KVM gives a guest are those that the CPU acts by: hardware paging, and no other
+    /// hypervisor below, which may make everything WB. Then WB everywhere is what it seems to be.
+    fn memory_is_the_cpus(&self) -> bool {
+        let hardware = |vendor: &str| matches!(vendor, "kvm_intel" | "kvm_amd");
+        matches!(self.facts.0.get("kvm-vendor"), Some(Fact::Text(vendor)) if hardware(vendor))
+            && self.facts.bool("host-hypervisor") == Some(false)
+    }
+
+    /// The effective type that is predicted of a timed page.
+    pub(super) fn effective(&self, timed: &Timed) -> Result<Prediction<'p>, Why> {
+        let speaks = |row: &&'p EffectiveRow| row.nested == timed.nested.is_some() && row.when.holds(self.facts);
+        let row = self.policy.effective.iter().find(speaks).ok_or(Why::NoRow)?;
+        let cpu = self.state.cpu_if(timed.cpu);
+        let (memtype, rule) = match row.by {
+            EffectiveRule::Unpredicted => return Err(Why::Unpredicted),
+            EffectiveRule::MtrrPat(lookup) => {
+                let cpu = cpu.ok_or(Why::TypeState)?;
+                let cd = caching_off(cpu)?;
+                let in_cpuid = self.state.cpuid.get(&(1, 0)).map(|leaf| leaf[3] >> 12 & 1 == 1);
+                let in_cpuid = in_cpuid.or(self.facts.bool("cpuid-mtrr")).ok_or(Why::Cpuid)?;
                 let maxphyaddr = cpu.maxphyaddr.ok_or(Why::Maxphyaddr)?;
-                let mtrr = Mtrrs { msrs: &cpu.msrs, maxphyaddr, in_cpuid }.memtype(timed.gpa, rules.mtrrs);
+                let mtrr = Mtrrs { msrs: &cpu.msrs, maxphyaddr, in_cpuid }.memtype(timed.gpa, lookup);
                 let mtrr = mtrr.map_err(|why| match why {
                     NoType::Unknown(_) => Why::TypeState,
                     NoType::Overlap(..) | NoType::Reserved(_) => Why::TypeUndefined,
                 })?;
-                (without_ept(mtrr, pat, cd), Rule::PageType { mtrr, pat, cd }, &rules.source)
+                let pat = pat_type(Some(cpu), timed)?;
+                (without_ept(mtrr, pat, cd), Rule::PageType { mtrr, pat, cd })
             }
+            EffectiveRule::NestedEpt => {
+                let (ept, cd) = (timed.nested.ok_or(Why::NoRow)?, caching_off(cpu.ok_or(Why::TypeState)?)?);
+                let pat = pat_type(cpu, timed)?;
+                (under_ept(ept, pat, cd), Rule::EptPageType { ept, pat, cd })
+            }
+            EffectiveRule::Ept => {
+                let (leaf, seen) = self.leaves.of(frame(timed.gpa)).ok_or(Why::NoLeaf)?;
+                let LeafType::Ept(ept) = leaf? else { return Err(Why::LeafFormat) };
+                let pat = pat_type(cpu, timed)?;
+                // KVM keeps the guest's CD out of the CPU's own CR0.
+                (under_ept(ept, pat, false), Rule::LeafPageType { ept, pat, seen })
+            }
+            EffectiveRule::GuestPat0 => {
+                let pat = pat_of(cpu, 0)?;
+                (combine(self.host_mtrr(timed.gpa)?, pat), Rule::GuestPat0 { pat })
+            }
+            EffectiveRule::HostPat0 => (self.host_mtrr(timed.gpa)?, Rule::HostPat0),
         };
-        Ok(Prediction { expected: Effect::Type(memtype), row: "effective memory type", rule, source })
+        Ok(Prediction { expected: Effect::Type(memtype), row: &row.name, rule, source: &row.source })
+    }
+
+    /// The type of the host's memory behind a page, as its firmware sets it up: RAM is WB, a BAR is UC.
+    fn host_mtrr(&self, gpa: u64) -> Result<MemType, Why> {
+        let backing = self.state.slots.at(gpa).ok_or(Why::LeafState)?;
+        Ok(if backing.device { MemType::Uc } else { MemType::Wb })
     }
 }
 
-/// The type that page tables give by this entry of the PAT. With paging off it is WB.
-fn pat_type(cpu: &Cpu, entry: Option<u8>) -> Result<MemType, Why> {
-    let Some(entry) = entry else { return Ok(MemType::Wb) };
-    let pat = cpu.msrs.get(&PAT).ok_or(Why::TypeState)?;
+fn caching_off(cpu: &Cpu) -> Result<bool, Why> {
+    Ok(cpu.cr0.ok_or(Why::TypeState)? & CR0_CD != 0)
+}
+
+/// The type that the guest's page tables give a timed page. With paging off it is WB.
+fn pat_type(cpu: Option<&Cpu>, timed: &Timed) -> Result<MemType, Why> {
+    timed.pat_entry.map_or(Ok(MemType::Wb), |entry| pat_of(cpu, entry))
+}
+
+/// The type in an entry of a vCPU's PAT.
+fn pat_of(cpu: Option<&Cpu>, entry: u8) -> Result<MemType, Why> {
+    let pat = cpu.and_then(|cpu| cpu.msrs.get(&PAT)).ok_or(Why::TypeState)?;
     MemType::from_bits(pat.to_le_bytes()[usize::from(entry & 7)]).ok_or(Why::TypeUndefined)
 }

@@ -5,7 +5,6 @@
 
 mod access;
 mod cache;
-pub mod clock;
 mod cr0;
 mod event;
 pub mod leaf;
@@ -23,12 +22,12 @@ mod replay;
 mod sptes;
 mod state;
 mod step;
+pub mod timing;
 mod words;
 
 #[cfg(test)]
 mod tests;
 
-pub use clock::{Clock, Clocks};
 pub use event::{Event, events};
 pub use leaves::Interval;
 pub use point::{Action, Class, Decision, Effect, Prediction, Rule, Why};

@@ -3,6 +3,7 @@
 
 use super::leaf::LeafType;
 use super::policy::ZapEvent;
+use super::timing::TypeSet;
 use wire::insn::Insn;
 use wire::memtype::{EptType, MemType};
 use wire::outcome::{After, Fault};
@@ -24,7 +25,7 @@ pub enum Action {
     Exec { insn: Insn, cpl: u8 },
     /// The guest accessed memory.
     Access(Access),
-    /// The guest timed accesses.
+    /// The guest timed a page.
     Timed(Timed),
     /// The VM left with KVM_EXIT_MMIO, and no access of the guest explains it.
     StrayExit(Exit),
@@ -85,9 +86,11 @@ pub enum Effect {
     AnyErrno,
     /// An access to memory: the exception, the value that a load gives if it is known, and the exits.
     Memory { fault: Option<Fault>, value: Option<u64>, exits: Exits },
-    /// Timed accesses are of this effective memory type.
+    /// A timed page is of this effective memory type. Only predicted.
     Type(MemType),
-    /// Timed accesses took what they took: nobody can tell their memory type. Only seen.
+    /// The times of a page fit these. Only seen.
+    Types(TypeSet),
+    /// A timed page took what it took: nobody can tell its memory type. Only seen.
     Times,
     /// A leaf that says this of memory types.
     Leaf(LeafType),
@@ -129,6 +132,7 @@ impl Effect {
                 Effect::Memory { fault, value: None, exits },
                 Effect::Memory { fault: seen_fault, exits: seen_exits, .. },
             ) => (fault, exits) == (seen_fault, seen_exits),
+            (Effect::Type(memtype), Effect::Types(seen)) => seen.single() == Some(memtype),
             _ => self == seen,
         }
     }
@@ -146,7 +150,7 @@ impl Effect {
             },
             Effect::Reply { .. } => Class::Refused,
             Effect::Value(_) | Effect::AnyValue | Effect::Memory { .. } => Class::Value,
-            Effect::Type(_) | Effect::Times | Effect::Leaf(_) => Class::Value,
+            Effect::Type(_) | Effect::Types(_) | Effect::Times | Effect::Leaf(_) => Class::Value,
             Effect::Zapped { leaves: 0, .. } => Class::Nothing,
             Effect::Zapped { .. } => Class::Event,
             Effect::Ran => Class::Accepted,
@@ -256,6 +260,16 @@ pub enum Rule {
         pat: MemType,
         cd: bool,
     },
+    /// By the leaf: the one that was seen, or else the one that the policy gives.
+    LeafPageType {
+        ept: EptType,
+        pat: MemType,
+        seen: bool,
+    },
+    GuestPat0 {
+        pat: MemType,
+    },
+    HostPat0,
     LeafAlways,
     LeafHeld,
     /// By the SDM; and by KVM's own lookup where that is another one.
@@ -308,9 +322,18 @@ pub enum Why {
     Vmm,
     /// The access is outside the test window.
     Window,
-    /// There is no clock model of the machine.
-    NoClock,
-    /// By the clock model, the times are those of no memory type.
+    /// The guest timed no page by which times could be read, or not with all probes that takes.
+    NoScale,
+    /// A load that misses takes `miss` ticks, about as long as one that hits, `hit`: this machine's time shows no cache.
+    #[expect(missing_docs, reason = "the fields are named above")]
+    NoContrast { hit: u32, miss: u32 },
+    /// No page was seen to be other than WB, not even one of PAT type UC, from which a load takes `uc` ticks; and what
+    /// is below this KVM may make all memory WB. From a page of WB one takes `hit`, or `miss` after a flush.
+    #[expect(missing_docs, reason = "the fields are named above")]
+    NotShown { uc: u32, hit: u32, miss: u32 },
+    /// Times fit these types, and another one than the predicted cannot be ruled out.
+    Fits(TypeSet),
+    /// The times are those of no memory type.
     NoClass,
     /// MTRRs, PAT or CR0 are not known.
     TypeState,
@@ -322,6 +345,8 @@ pub enum Why {
     LeafCpu,
     /// Vendor module and two-dimensional paging are not known.
     LeafFormat,
+    /// KVM looks up such MTRRs in its own way, and no leaf was seen.
+    LeafLookup,
     /// The page was accessed, but no SPTE that maps it was seen.
     NoLeaf,
     /// Without the TDP MMU nobody tells of a single SPTE that goes.

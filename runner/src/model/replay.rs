@@ -1,6 +1,5 @@
 //! Replays a run's events against one policy and keeps the state of the VM up with what was seen.
 
-use super::clock::Clock;
 use super::event::Event;
 use super::leaves::Leaves;
 use super::mce;
@@ -24,18 +23,18 @@ impl<'p, F: FnMut(Action, Effect, Result<Prediction<'p>, Why>)> Decide<'p> for F
 pub struct Replay<'p> {
     pub(super) policy: &'p Policy,
     pub(super) facts: &'p Facts,
-    pub(super) clock: Option<&'p Clock>,
     pub(super) state: State,
     pub(super) leaves: Leaves<'p>,
 }
 
 impl<'p> Replay<'p> {
-    /// Starts with a VM of which nothing is known but the facts and, where there is a model of it, the machine's clock.
-    pub fn new(policy: &'p Policy, facts: &'p Facts, clock: Option<&'p Clock>) -> Self {
+    /// Starts with a VM of which nothing is known but the facts. Where no witness sees SPTEs, leaves are taken to be as
+    /// the policy says.
+    pub fn new(policy: &'p Policy, facts: &'p Facts, sees_sptes: bool) -> Self {
         let maxphyaddr = facts.int("maxphyaddr").and_then(|bits| bits.try_into().ok());
         let mut state = State::new(maxphyaddr);
         state.plugged = facts.is("non-coherent-dma");
-        Replay { policy, facts, clock, state, leaves: Leaves::default() }
+        Replay { policy, facts, state, leaves: Leaves::new(sees_sptes) }
     }
 
     /// Takes the next event and adds the points that it decides.
@@ -113,6 +112,7 @@ impl<'p> Replay<'p> {
             // The judge ends a cell on these; series and reads come as events of their own.
             Record::Dead { .. } | Record::Skip { .. } | Record::Panic { .. } => {}
             Record::Write { .. } | Record::Writes { .. } | Record::Reads { .. } => {}
+            Record::Reference(timed) => self.reference(&timed),
             Record::Timed(timed) => {
                 let (seen, predicted) = self.timed(&timed);
                 decide(Action::Timed(timed), seen, predicted);

@@ -64,7 +64,11 @@ impl<'p> Replay<'p> {
                 self.leaves.set(gfn, level, leaf);
                 // A change of other bits than the type's is no new choice of a type.
                 if !had || format.leaf(old, level) != leaf {
-                    decide(Action::Leaf { gpa, level }, Effect::Leaf(leaf), self.predict_leaf(gpa));
+                    decide(
+                        Action::Leaf { gpa, level },
+                        Effect::Leaf(leaf),
+                        self.predict_leaf(gpa, self.leaves.toucher(gfn, level)),
+                    );
                 }
             }
         }
@@ -77,7 +81,7 @@ impl<'p> Replay<'p> {
             let Some(gpa) = window_gpa(gfn) else { continue };
             let backing = self.state.slots.at(gpa);
             if access.fault.is_none() && backing.is_some_and(|backing| !(access.write && backing.readonly)) {
-                self.leaves.touch(gfn, if self.policy.host { Err(Why::NotHost) } else { self.predict_leaf(gpa) });
+                self.leaves.touch(gfn, access.cpu, self.predict_leaf(gpa, Some(access.cpu)));
             }
         }
     }
@@ -97,8 +101,12 @@ impl<'p> Replay<'p> {
         })
     }
 
-    fn predict_leaf(&self, gpa: u64) -> Result<Prediction<'p>, Why> {
+    /// The leaf that KVM makes now, for a fault of vCPU `cpu`, or of one of which that is not known.
+    fn predict_leaf(&self, gpa: u64, cpu: Option<u8>) -> Result<Prediction<'p>, Why> {
         let host_mmio = self.state.slots.at(gpa).ok_or(Why::LeafState)?.device;
+        if let Some(cpu) = cpu {
+            return self.leaf_by(gpa, host_mmio, self.state.cpu_if(cpu).ok_or(Why::LeafCpu)?);
+        }
         let mut predictions = self.state.running().map(|cpu| self.leaf_by(gpa, host_mmio, cpu));
         let one = predictions.next().ok_or(Why::LeafCpu)?;
         let same = |other: Result<Prediction<'p>, Why>| {
@@ -178,15 +186,16 @@ impl<'p> Replay<'p> {
                 [holds(row.non_coherent_dma, Some(self.state.plugged)), holds(row.mtrrs_enabled, enabled), Some(true)],
             )
         }));
-        let seen = if self.facts.is("tdp-mmu") { Ok(()) } else { Err(Why::ZapUnseen) };
-        let scope = seen.and(row).and_then(|row| match row.zaps {
+        let scope = row.and_then(|row| match row.zaps {
             ZapRule::All => Ok(Scope::All),
             ZapRule::None => Ok(Scope::Nothing),
             ZapRule::Unpredicted => Err(Why::Unpredicted),
             ZapRule::Range if !is_variable(index) => Ok(Scope::Nothing),
             ZapRule::Range => Ok(covered(base.ok_or(Why::Unknown)?, mask.ok_or(Why::Unknown)?)),
         });
-        let (row, scope) = scope.map_or_else(|why| (Err(why), Scope::Nothing), |scope| (row, scope));
+        self.leaves.assume_zapped(scope);
+        let seen = if self.facts.is("tdp-mmu") { scope } else { Err(Why::ZapUnseen) };
+        let (row, scope) = seen.map_or_else(|why| (Err(why), Scope::Nothing), |scope| (row, scope));
         self.leaves.push(Pending { event, row, scope });
     }
 
@@ -219,7 +228,9 @@ impl<'p> Replay<'p> {
                 let predicted = if self.policy.host { Ok(held) } else { touched.fresh };
                 decide(Action::Held { gpa, level }, expected, predicted);
             }
-            None if self.policy.host => decide(Action::Leaf { gpa, level: 1 }, Effect::Nothing, Err(Why::NoLeaf)),
+            None if self.policy.host && self.leaves.are_seen() => {
+                decide(Action::Leaf { gpa, level: 1 }, Effect::Nothing, Err(Why::NoLeaf))
+            }
             None => {}
         }
     }
@@ -230,7 +241,11 @@ impl<'p> Replay<'p> {
         for event in events {
             decide(Action::Zap(event), Effect::Nothing, Err(Why::NoMark));
         }
-        for gpa in touched.into_iter().filter_map(|touched| window_gpa(touched.gfn)).filter(|_| self.policy.host) {
+        for gpa in touched
+            .into_iter()
+            .filter_map(|touched| window_gpa(touched.gfn))
+            .filter(|_| self.policy.host && self.leaves.are_seen())
+        {
             decide(Action::Leaf { gpa, level: 1 }, Effect::Nothing, Err(Why::NoMark));
         }
     }

@@ -1,7 +1,8 @@
 //! What is known of a VM at one moment of its run.
 
+use super::memory::Reading;
 use super::memslot::Slots;
-use super::point::Exit;
+use super::point::{Exit, Why};
 use std::collections::{BTreeMap, VecDeque};
 
 pub use wire::layout::START_CR4;
@@ -59,6 +60,8 @@ pub struct State {
     pub slots: Slots,
     /// The vCPU that rings the doorbell next, and its privilege level.
     pub rung: Option<(u8, u8)>,
+    /// By what the times of each vCPU are read, or why they cannot be.
+    pub readings: BTreeMap<u8, Result<Reading, Why>>,
     /// MMIO exits that belong to no access yet.
     pub exits: VecDeque<Exit>,
 }
@@ -73,6 +76,11 @@ impl State {
     pub fn cpu(&mut self, index: u8) -> &mut Cpu {
         let maxphyaddr = self.maxphyaddr;
         self.cpus.entry(index).or_insert_with(|| Cpu { maxphyaddr, ..Cpu::default() })
+    }
+
+    /// The vCPU of that index, if anything is known of it.
+    pub fn cpu_if(&self, index: u8) -> Option<&Cpu> {
+        self.cpus.get(&index)
     }
 
     /// The vCPUs that run, and so can fault.

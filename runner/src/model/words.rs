@@ -66,8 +66,8 @@ struct TimedWords(Timed);
 
 impl fmt::Display for TimedWords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Timed { cpu, cpl, gpa, pat_entry, nested, count, loads, stores } = self.0;
-        write!(f, "vCPU {cpu}: {count} loads and stores of GPA {gpa:#x} at CPL {cpl}")?;
+        let Timed { cpu, cpl, gpa, pat_entry, nested, times: _ } = self.0;
+        write!(f, "vCPU {cpu}: timed GPA {gpa:#x} at CPL {cpl}")?;
         match pat_entry {
             Some(entry) => write!(f, ", PAT entry {entry}")?,
             None => f.write_str(", paging off")?,
@@ -75,8 +75,7 @@ impl fmt::Display for TimedWords {
         if let Some(ept) = nested {
             write!(f, ", in a guest by an EPT leaf of type {ept}")?;
         }
-        let each = |ticks: u64| ticks as f64 / f64::from(count.max(1));
-        write!(f, ", {:.1} and {:.1} ticks each", each(loads), each(stores))
+        Ok(())
     }
 }
 
@@ -178,6 +177,7 @@ impl fmt::Display for EffectOf {
                 f.write_str(&parts.join(", "))
             }
             Effect::Type(memtype) => memtype.fmt(f),
+            Effect::Types(types) => types.fmt(f),
             Effect::Times => f.write_str("times of no known type"),
             Effect::Leaf(leaf) => leaf.fmt(f),
             Effect::Zapped { leaves: 0, of } => write!(f, "none of {of} zapped"),
@@ -233,6 +233,12 @@ impl fmt::Display for Rule {
             Rule::NoMachineCheck => "nothing was injected that raises #MC",
             Rule::PageType { mtrr, pat, cd } => return write!(f, "MTRR type {mtrr}, PAT type {pat}, {}", caching(cd)),
             Rule::EptPageType { ept, pat, cd } => return write!(f, "EPT type {ept}, PAT type {pat}, {}", caching(cd)),
+            Rule::LeafPageType { ept, pat, seen } => {
+                let leaf = if seen { "that was seen" } else { "that the policy gives" };
+                return write!(f, "EPT leaf {ept} {leaf}, PAT type {pat}");
+            }
+            Rule::GuestPat0 { pat } => return write!(f, "entry 0 of the guest's PAT, {pat}, for all memory"),
+            Rule::HostPat0 => "entry 0 of the host's PAT, WB, for all memory",
             Rule::LeafHeld => "KVM chooses the type when it makes the leaf",
             Rule::LeafAlways => "whatever type the guest's MTRRs say",
             Rule::GuestMtrr { memtype, kvm: None } => return write!(f, "guest MTRR type {memtype}"),
@@ -261,14 +267,31 @@ impl fmt::Display for Why {
             Why::IgnoreMsrs => "kvm.ignore_msrs is on or not known, and may swallow it",
             Why::Vmm => "the VMM would not do the step",
             Why::Window => "the access is outside the test window",
-            Why::NoClock => "no clock model of this machine: timings are kept, not judged",
-            Why::NoClass => "by the clock model of this machine no memory type takes such times",
+            Why::NoScale => "no page of this vCPU was timed by which these times could be read",
+            Why::NoContrast { hit, miss } => {
+                return write!(
+                    f,
+                    "times say nothing here: a load takes {hit} ticks, and {miss} after its line was flushed from the caches"
+                );
+            }
+            Why::NotShown { uc, hit, miss } => {
+                return write!(
+                    f,
+                    "this host cannot tell UC from WB: a load takes {uc} ticks from a page of PAT type UC and {hit} from one \
+                     of WB, where a miss takes {miss}, and what is below this KVM may make all memory WB"
+                );
+            }
+            Why::Fits(fits) => return write!(f, "its times could be those of {fits}"),
+            Why::NoClass => "no memory type takes such times",
             Why::TypeState => "what MTRRs, PAT or CR0 hold is not known",
             Why::TypeUndefined => "MTRRs leave the type undefined",
             Why::LeafState => "it is not known what CR0 or IA32_MTRR_DEF_TYPE holds, or which memslot it is",
             Why::LeafCpu => "it depends on the vCPU that faulted, which is not known",
             Why::LeafFormat => {
                 "the format of SPTEs is not known: it takes the vendor module and its parameter ept or npt"
+            }
+            Why::LeafLookup => {
+                "KVM looks up such MTRRs in its own way, and without the witness of SPTEs the leaf is not known"
             }
             Why::NoLeaf => "the page was accessed, but no SPTE that maps it was seen",
             Why::ZapUnseen => {

@@ -57,7 +57,7 @@ fn skip(cell: &str) -> CellResult {
 /// A run with the cells a, b and c, all done, and its file.
 fn run(root: &Path) -> (std::path::PathBuf, Vec<u8>) {
     let mut writer = Writer::create(root, &header(&["a", "b", "c"])).unwrap();
-    let log = vec![Line::Guest("0 kmt1 \u{fffd}\u{0}\n".to_owned())];
+    let log = vec![Line::Guest("0 kmt2 \u{fffd}\u{0}\n".to_owned())];
     let observed = Observed { log, end: End::Exit(0x51), micros: 7, witness: Default::default() };
     writer.append(&result("a", CellOutcome::Observed(observed))).unwrap();
     writer.append(&skip("b")).unwrap();

@@ -1,7 +1,7 @@
 # The guest of a guest, and the way into it and out. Its instructions use registers and the bytes under test only.
-    .text
+    .section .text.nested, "ax", @progbits
 
-# fn vmx_enter(registers: &mut [u64; 4]) -> u64
+# fn vmx_enter(registers: &mut [u64; 3]) -> u64
     .globl vmx_enter
 vmx_enter:
     push rbx
@@ -24,10 +24,8 @@ vmx_enter:
     jmp 2f
 vmx_exit:
     pop rdi
-    mov ebx, ebx                    # 32 bits each; above them is what 32-bit mode leaves there
-    mov ebp, ebp
+    mov ebx, ebx                    # 32 bits; above them is what 32-bit mode leaves there
     mov [rdi + 16], rbx
-    mov [rdi + 24], rbp
     xor eax, eax
 2:  pop r15
     pop r14
@@ -37,47 +35,19 @@ vmx_exit:
     pop rbx
     ret
 
-# RDI: address, ESI: how many. Leaves the ticks of loads in EBX and those of stores in EBP. As in timed.rs, but for what
-# is stored: the page is the test's own.
-    .macro nested_loops value, address, stored
-    mov \value, [\address]
-    mov [\address], \stored
-    mfence
-    lfence
-    rdtsc
-    lfence
+# RDI: address, ESI: which probe. Leaves the ticks of a round in EBX.
+    .macro nested_round value, kept, address, bytes
+    one_round \value, \kept, \address, \bytes
     mov ebx, eax
-    mov ecx, esi
-2:  mov \value, [\address]
-    dec ecx
-    jnz 2b
-    lfence
-    rdtsc
-    sub eax, ebx
-    mov ebx, eax
-    mfence
-    lfence
-    rdtsc
-    lfence
-    mov ebp, eax
-    mov ecx, esi
-3:  mov [\address], \stored
-    dec ecx
-    jnz 3b
-    mfence
-    lfence
-    rdtsc
-    sub eax, ebp
-    mov ebp, eax
     vmcall
     ud2
     .endm
 
     .globl nested_64
 nested_64:
-    nested_loops rax, rdi, rsi
+    nested_round rax, rbp, rdi, 8
     .code32
     .globl nested_32
 nested_32:
-    nested_loops eax, edi, esi
+    nested_round eax, ebp, edi, 4
     .code64

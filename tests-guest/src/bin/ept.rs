@@ -8,10 +8,9 @@ use guest::mtrr::{self, ENABLE};
 use guest::paging::{self, Page};
 use guest::report::Out;
 use guest::sweep::msr_once;
-use guest::timed::COUNT;
 use guest::values::PAT_TYPES;
 use guest::vmx::Hypervisor;
-use guest::{cache, cpu};
+use guest::{cache, cpu, timed};
 use wire::layout::PAT;
 use wire::memtype::{EptType, MemType};
 use wire::needs::Needs;
@@ -51,6 +50,7 @@ guest::test!(
 fn walk(out: &mut Out, page: Page, entries: &[Option<u8>]) {
     cpu::report_mtrrs_and_width(out);
     mtrr::report(out);
+    timed::calibrate(out);
     let mut hypervisor = match Hypervisor::start() {
         Ok(hypervisor) => hypervisor,
         Err(reason) => return out.skip(reason),
@@ -76,7 +76,7 @@ fn each_leaf(out: &mut Out, hypervisor: &mut Hypervisor, gpa: u64, page: Page, e
                 paging::map(gpa, page, entry.unwrap_or(0));
                 // The page had another type before: nothing of it may stay in a cache.
                 cache::write_back();
-                hypervisor.time(out, gpa, entry, ept, COUNT);
+                hypervisor.time(out, gpa, entry, ept);
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Family `memtype`: pages of memslots touched in all states of a VM that decide memory types, for the witness of SPTEs.
+//! Family `memtype`: pages of memslots touched in all states of a VM that decide memory types, for the witness of SPTEs, and
+//! timed.
 //!
 //! A mark follows each touch and each change of state, so that it is certain which came first.
 
@@ -12,7 +13,7 @@ use guest::mtrr::{caching, change};
 use guest::report::Out;
 use guest::sweep::{cr0_once, msr_once};
 use guest::values::{ENABLED, PAT_TYPES, VALID};
-use guest::{cpu, cr0, paging};
+use guest::{cpu, cr0, paging, timed};
 use wire::layout::{CR0_CD, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, WINDOW};
 use wire::memtype::MemType;
 use wire::needs::Needs;
@@ -20,7 +21,7 @@ use wire::step::{SlotApi, Step};
 
 guest::family!();
 
-const RAM: Needs = Needs::STEPS.and(Needs::SLOTS).and(Needs::SPTES);
+const RAM: Needs = Needs::STEPS.and(Needs::SLOTS);
 /// KVM_MEM_READONLY, include/uapi/linux/kvm.h.
 const READONLY: u32 = 1 << 1;
 const SLOT: u8 = 1;
@@ -259,7 +260,7 @@ guest::test!(
         for entry in 0..8 {
             let gpa = area(1) + u64::from(entry) * PAGE;
             paging::map(gpa, paging::Page::Small, entry);
-            touch(out, gpa);
+            touch_by(out, gpa, entry);
         }
     }
 );
@@ -326,6 +327,7 @@ guest::test!(
         for gpa in [area(0), area(1)] {
             read(out, 0, gpa, 8);
             ring(Step::Mark);
+            timed::loads(out, gpa, 0);
         }
     }
 );
@@ -339,17 +341,20 @@ guest::test!(
     |out| {
         let _guard = Guard::new();
         cpu::report_mtrrs_and_width(out);
+        timed::calibrate(out);
         ring(Step::SetMmioSlot { slot: SLOT, gpa: area(0) });
         ring(Step::Mark);
         program(out, MemType::Wb, |_| {});
         read(out, 0, area(0), 4);
         ring(Step::Mark);
+        timed::device(out, area(0), 0);
     }
 );
 
-/// Makes the slot, with these flags, and reports on what masks depend.
+/// Reports on what masks depend and by what times are read, and makes the slot, with these flags.
 fn start(out: &mut Out, flags: u32) {
     cpu::report_mtrrs_and_width(out);
+    timed::calibrate(out);
     ring(Step::SetSlot { api: SlotApi::V1, slot: SLOT, flags, gpa: WINDOW, pages: SLOT_PAGES });
     ring(Step::Mark);
 }
@@ -359,10 +364,16 @@ fn area(n: u64) -> u64 {
     WINDOW + n * AREA
 }
 
-/// Stores to a page, and a mark.
+/// Stores to a page that is mapped through entry 0 of the PAT; after a mark, times it.
 fn touch(out: &mut Out, gpa: u64) {
+    touch_by(out, gpa, 0);
+}
+
+/// The same of a page that is mapped through another entry.
+fn touch_by(out: &mut Out, gpa: u64, pat_entry: u8) {
     write(out, 0, gpa, 8, gpa);
     ring(Step::Mark);
+    timed::page(out, gpa, pat_entry);
 }
 
 fn touch_all(out: &mut Out, pages: &[u64]) {

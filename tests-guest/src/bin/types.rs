@@ -1,5 +1,5 @@
 //! Family `types`: which memory type comes of MTRRs, PAT and CR0.CD. Each combination is set by the SDM's sequence, and
-//! then loads and stores are timed at CPL3.
+//! then a page is timed at CPL3.
 
 #![no_std]
 #![no_main]
@@ -8,9 +8,8 @@ use guest::mtrr::{self, ENABLE, FIXED_ENABLE};
 use guest::paging::{self, Page};
 use guest::report::Out;
 use guest::sweep::msr_once;
-use guest::timed::{self, COUNT};
-use guest::values::VALID;
-use guest::{cache, cpu};
+use guest::values::{PAT_RESET, VALID};
+use guest::{cache, cpu, timed};
 use wire::layout::{FIXED_MTRRS, MTRR_PHYSBASE0, PAT};
 use wire::memtype::MemType;
 use wire::needs::Needs;
@@ -19,8 +18,6 @@ guest::family!();
 
 /// One page in a fixed range of each size, that no firmware uses: register, byte in it, GPA.
 const FIXED: [(u32, u64, u64); 3] = [(0x250, 7, 0x7_0000), (0x258, 4, 0x9_0000), (0x26a, 0, 0xd_0000)];
-/// The PAT after a reset: entry 0 is WB.
-const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 
 /// A page under test.
 #[derive(Clone, Copy)]
@@ -99,10 +96,11 @@ guest::test!(
     overlaps
 );
 
-/// Reports the state as found, with what the guest is told about MTRRs.
+/// Reports the state as found, with what the guest is told about MTRRs, and by what times are read.
 fn start(out: &mut Out) {
     cpu::report_mtrrs_and_width(out);
     mtrr::report(out);
+    timed::calibrate(out);
 }
 
 /// A small and a large page, in different large pages.
@@ -136,7 +134,7 @@ fn time(out: &mut Out, gpa: u64, page: Page, entry: u8) {
     paging::map(gpa, page, entry);
     // The page had another type before: nothing of it may stay in a cache.
     cache::write_back();
-    timed::at(out, 3, gpa, entry, COUNT);
+    timed::page(out, gpa, entry);
 }
 
 /// A PAT in which entry 0 holds the type number `turn`, and each other entry the type after that of the one before.

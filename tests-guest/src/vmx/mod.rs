@@ -12,23 +12,21 @@ mod vmcs;
 use crate::area::Area;
 use crate::paging::{self, Page};
 use crate::report::Out;
-use crate::timed::Ticks;
-use crate::{cpu, msr};
+use crate::{cpu, msr, timed};
 use controls::Controls;
-use core::arch::{asm, global_asm};
+use core::arch::asm;
 use core::ptr::NonNull;
 use ept::Ept;
 use vmcs::{Field, read, write};
 use volatile::VolatilePtr;
 use wire::memtype::EptType;
+use wire::probe::Probe;
 use wire::record::Timed;
 
-global_asm!(include_str!("../asm/nested.s"));
-
 unsafe extern "C" {
-    /// See nested.s. Runs the guest of the current VMCS with RDI and RSI from the first two registers, and leaves its RBX
-    /// and RBP in the others. Gives 0 after a VM exit, 1 where VM entry failed.
-    fn vmx_enter(registers: *mut [u64; 4]) -> u64;
+    /// See asm/nested.s. Runs the guest of the current VMCS with RDI and RSI from the first two registers, and leaves its EBX
+    /// in the third. Gives 0 after a VM exit, 1 where VM entry failed.
+    fn vmx_enter(registers: *mut [u64; 3]) -> u64;
     /// Where the guest starts in 64-bit mode; not to be called.
     static nested_64: u8;
     /// Where it starts in 32-bit protected mode with paging off; not to be called.
@@ -98,29 +96,30 @@ impl Hypervisor {
         self.controls.unrestricted
     }
 
-    /// Has the guest time `count` loads and stores at `gpa` at its CPL0: of eight bytes in 64-bit mode, with the page
-    /// tables that are in use here, or of four bytes with paging off.
-    ///
-    /// # Panics
-    /// The guest left in another way than by VMCALL.
-    pub fn measure(&self, gpa: u64, count: u32, paged: bool) -> Ticks {
+    /// Has the guest do one round of a probe at `gpa` at its CPL0: in 64-bit mode, with the page tables that are in use
+    /// here, or with paging off. Gives its ticks.
+    fn round(&self, gpa: u64, probe: Probe, paged: bool) -> u32 {
         self.load();
         self.controls.write(paged, self.ept.pointer());
         segments::mode(paged);
         let entry = if paged { &raw const nested_64 } else { &raw const nested_32 };
         write(Field::GuestRip, entry.expose_provenance() as u64);
-        let mut registers = [gpa, u64::from(count), 0, 0];
-        // SAFETY: the VMCS is loaded and complete. The guest touches registers and the bytes at `gpa` only.
+        let mut registers = [gpa, probe.index() as u64, 0];
+        // SAFETY: the VMCS is loaded and complete. The guest touches registers and the page at `gpa` only.
         let failed = unsafe { vmx_enter(&raw mut registers) };
         assert!(failed == 0, "VM entry failed: a field of the VMCS is not as this CPU wants it");
         assert!(read(Field::ExitReason) == EXIT_VMCALL, "the nested guest left in another way than by VMCALL");
-        Ticks { loads: registers[2], stores: registers[3] }
+        registers[2] as u32
     }
 
-    /// The same, reported. `pat_entry` is the one through which the page at `gpa` is mapped; paging is off without one.
-    pub fn time(&self, out: &mut Out, gpa: u64, pat_entry: Option<u8>, ept: EptType, count: u32) {
-        let Ticks { loads, stores } = self.measure(gpa, count, pat_entry.is_some());
-        out.timed(Timed { cpu: 0, cpl: 0, gpa, pat_entry, nested: Some(ept), count, loads, stores });
+    /// Has the guest time the page at `gpa`, and reports it. `pat_entry` is the one through which the page is mapped;
+    /// paging is off without one.
+    ///
+    /// # Panics
+    /// The guest left in another way than by VMCALL.
+    pub fn time(&self, out: &mut Out, gpa: u64, pat_entry: Option<u8>, ept: EptType) {
+        let times = timed::times(&timed::STORED, |probe| self.round(gpa, probe, pat_entry.is_some()));
+        out.timed(Timed { cpu: 0, cpl: 0, gpa, pat_entry, nested: Some(ept), times });
     }
 
     /// Makes the VMCS current, in the state in which VMLAUNCH wants it.

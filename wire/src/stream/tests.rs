@@ -5,6 +5,7 @@ use crate::frame::{Sink, Writer};
 use crate::insn::Insn;
 use crate::memtype::{EptType, MemType};
 use crate::outcome::{After, Fault, Outcome};
+use crate::probe::{Probe, Sample, Times};
 use crate::record::{Access, CpuidLeaf, Run, Series, Start, Timed, Trap};
 use crate::register::{Place, Register};
 use alloc::string::ToString;
@@ -39,6 +40,7 @@ fn emit(writer: &mut Writer<Memory<'_>>, record: &Record) {
         Record::Cpuid(leaf) => writer.cpuid(*leaf),
         Record::Init { cpu } => writer.init(*cpu),
         Record::Timed(timed) => writer.timed(*timed),
+        Record::Reference(timed) => writer.reference(*timed),
         Record::Up { cpu, how } => writer.up(*cpu, *how),
         Record::Skip { reason } => writer.skip(reason),
         Record::Panic { reason } => writer.panic(reason),
@@ -115,18 +117,17 @@ fn timed() -> impl Strategy<Value = Timed> {
     let nested = (proptest::sample::select(&MemType::OF_MTRR[..]), any::<bool>())
         .prop_map(|(memtype, ignore_pat)| EptType { memtype, ignore_pat });
     let what = (proptest::option::of(0u8..8), proptest::option::of(nested));
-    (any::<u8>(), prop_oneof![Just(0u8), Just(3u8)], any::<u64>(), what, any::<(u32, u64, u64)>()).prop_map(
-        |(cpu, cpl, gpa, (pat_entry, nested), (count, loads, stores))| Timed {
-            cpu,
-            cpl,
-            gpa,
-            pat_entry,
-            nested,
-            count,
-            loads,
-            stores,
-        },
-    )
+    let sample = || any::<(u32, u32)>().prop_map(|(median, spread)| Sample { median, spread });
+    let others = proptest::collection::vec(proptest::option::of(sample()), Probe::ALL.len() - 1);
+    let times = (sample(), others).prop_map(|(load, others)| {
+        let mut times = Times::NONE;
+        for (probe, sample) in Probe::ALL.into_iter().zip(core::iter::once(Some(load)).chain(others)) {
+            sample.into_iter().for_each(|sample| times.set(probe, sample));
+        }
+        times
+    });
+    (any::<u8>(), prop_oneof![Just(0u8), Just(3u8)], any::<u64>(), what, times)
+        .prop_map(|(cpu, cpl, gpa, (pat_entry, nested), times)| Timed { cpu, cpl, gpa, pat_entry, nested, times })
 }
 
 fn record() -> impl Strategy<Value = Record> {
@@ -143,9 +144,9 @@ fn record() -> impl Strategy<Value = Record> {
             cpl,
             fault
         }),
-        (any::<bool>(), 0u8..4, cpl(), any::<u64>(), any::<u64>(), maybe()).prop_map(
-            |(write, log2, cpl, gpa, value, fault)| {
-                Record::Access(Access { write, width: 1 << log2, cpl, gpa, value, fault })
+        (any::<u8>(), any::<bool>(), 0u8..4, cpl(), any::<u64>(), any::<u64>(), maybe()).prop_map(
+            |(cpu, write, log2, cpl, gpa, value, fault)| {
+                Record::Access(Access { cpu, write, width: 1 << log2, cpl, gpa, value, fault })
             }
         ),
         (any::<u8>(), cpl()).prop_map(|(cpu, cpl)| Record::Ring { cpu, cpl }),
@@ -163,6 +164,7 @@ fn record() -> impl Strategy<Value = Record> {
         })),
         any::<u8>().prop_map(|cpu| Record::Init { cpu }),
         timed().prop_map(Record::Timed),
+        timed().prop_map(Record::Reference),
         (any::<u8>(), any::<bool>())
             .prop_map(|(cpu, sipi)| Record::Up { cpu, how: if sipi { Start::Sipi } else { Start::Direct } }),
         "[ -)+-~]{1,60}".prop_map(|reason| Record::Skip { reason }),
@@ -240,6 +242,6 @@ fn the_documented_example_is_what_a_writer_writes() {
     let mut writer = Writer::begin(Memory(&mut bytes), 0x5eed, "pat-msr", "reset");
     emit(&mut writer, &read);
     writer.finish();
-    let example = "\n0 kmt1 5eed pat-msr/reset*e21e\n1 r 277 1=7040600070406*c04d\n2 end 1*2101\n";
+    let example = "\n0 kmt2 5eed pat-msr/reset*8bf5\n1 r 277 1=7040600070406*c04d\n2 end 1*2101\n";
     assert_eq!(core::str::from_utf8(&bytes), Ok(example));
 }

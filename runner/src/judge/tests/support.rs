@@ -4,7 +4,6 @@ use crate::config::{Set, Source};
 use crate::host::facts::{Fact, Facts};
 use crate::judge::{Deviations, Judge, Judgement};
 use crate::machine::{End, Line, Observed};
-use crate::model::Clocks;
 use crate::model::policy::Policies;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -123,12 +122,6 @@ pub fn policies() -> Policies {
     Policies::load(set.sources("policies").map(|(_, source)| source)).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The clock models that the runner carries.
-pub fn clocks() -> Clocks {
-    let set = Set::load(None).unwrap();
-    Clocks::load(set.sources("clocks").map(|(_, source)| source)).unwrap_or_else(|error| panic!("{error}"))
-}
-
 pub fn deviations(text: &str) -> Deviations {
     let source = Source { name: "configs/deviations/test.toml".into(), text: text.into() };
     Deviations::load([&source], &["family/test".into(), "other/test".into()]).unwrap_or_else(|error| panic!("{error}"))
@@ -141,5 +134,5 @@ pub fn judge(observed: &Observed) -> Judgement {
 
 pub fn judge_by(policies: &Policies, deviations: &Deviations, observed: &Observed, facts: &Facts) -> Judgement {
     // How many points there must be has a test of its own.
-    Judge::new(policies, deviations, &clocks()).cell("family/test", 0, observed, Some(RUN), facts)
+    Judge::new(policies, deviations).cell("family/test", 0, observed, Some(RUN), facts)
 }

@@ -1,10 +1,9 @@
 //! Timed accesses on a bare machine: what their times are judged as.
 
-use super::support::{DONE, Log, RUN, clocks, policies, with};
+use super::support::{DONE, Log, RUN, policies, with};
 use crate::host::facts::{Fact, Facts};
 use crate::judge::{Deviations, Judge, Judgement, Verdict};
 use crate::machine::Observed;
-use crate::model::Clocks;
 use wire::frame::Writer;
 use wire::layout::{CR0_CD, FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, START_CR0};
 use wire::memtype::MemType;

@@ -1,6 +1,6 @@
 //! Each rule by which a verdict is reached.
 
-use super::support::{DONE, Log, RUN, clocks, deviations, facts, judge, judge_by, policies, run, run_to, with};
+use super::support::{DONE, Log, RUN, deviations, facts, judge, judge_by, policies, run, run_to, with};
 use crate::host::facts::{Fact, Facts};
 use crate::judge::{Deviations, Judge, Judgement, Verdict};
 use crate::machine::{End, Line, Observed};
@@ -92,13 +92,11 @@ fn a_log_that_cannot_be_believed_is_an_error_with_its_line() {
     wrong(change(&|log| log[last - 2] = Line::Guest("2 w 277 0 .*0000".into())), "garbled");
     wrong(change(&|log| drop(log.pop())), "stops before line 3");
     wrong(change(&|log| log.truncate(30)), "reported nothing");
-    let other =
-        Judge::new(&policies(), &Deviations::none(), &clocks()).cell("family/other", 2, &whole, Some(RUN), &facts());
+    let other = Judge::new(&policies(), &Deviations::none()).cell("family/other", 2, &whole, Some(RUN), &facts());
     wrong((other.verdict, other.reason), "the guest runs family/test, not family/other");
-    let stale =
-        Judge::new(&policies(), &Deviations::none(), &clocks()).cell("family/test", 2, &whole, Some(1), &facts());
+    let stale = Judge::new(&policies(), &Deviations::none()).cell("family/test", 2, &whole, Some(1), &facts());
     wrong((stale.verdict, stale.reason), "a report of run 5eed, not of run 1");
-    let kept = Judge::new(&policies(), &Deviations::none(), &clocks()).cell("family/test", 2, &whole, None, &facts());
+    let kept = Judge::new(&policies(), &Deviations::none()).cell("family/test", 2, &whole, None, &facts());
     assert_eq!(kept.verdict, Verdict::Pass);
 }
 
@@ -142,8 +140,7 @@ fn a_test_that_decides_nothing_is_an_error() {
 fn a_test_that_makes_fewer_points_than_it_has_is_an_error() {
     let judged = |least, text: &str, observed: &Observed| {
         let (policies, deviations) = (policies(), deviations(text));
-        let judgement =
-            Judge::new(&policies, &deviations, &clocks()).cell("family/test", least, observed, Some(RUN), &facts());
+        let judgement = Judge::new(&policies, &deviations).cell("family/test", least, observed, Some(RUN), &facts());
         (judgement.verdict, judgement.reason)
     };
     let none = PAT_TYPES.replace("kvm_intel", "kvm_amd");

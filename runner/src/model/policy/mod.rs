@@ -2,6 +2,7 @@
 //!
 //! A policy is a table of rows; the first that matches wins. Its own rows come before those of its base.
 
+mod effective;
 mod leaf;
 mod load;
 mod ranges;
@@ -11,12 +12,13 @@ mod when;
 #[cfg(test)]
 mod tests;
 
+pub use effective::{EffectiveRow, EffectiveRule};
 pub use leaf::{LeafRow, LeafRule, ZapEvent, ZapRow, ZapRule};
 pub use load::{Policies, PolicyError};
 pub use ranges::{BitRange, MsrRange};
 pub use rows::{
     Absent, Api, Checks, CpuidBit, CpuidRegister, Cr0Rules, FlagRule, Implication, InsnName, InstructionRow, MceRules,
-    MemoryRules, MemslotFlagRow, ReadRule, RegisterRow, WriteRule,
+    MemslotFlagRow, ReadRule, RegisterRow, WriteRule,
 };
 pub use when::When;
 
@@ -63,7 +65,8 @@ pub struct Policy {
     /// Machine checks.
     pub mce: Option<MceRules>,
     /// Effective memory types.
-    pub memory: Option<MemoryRules>,
+    #[serde(default)]
+    pub effective: Vec<EffectiveRow>,
 }
 
 impl Policy {
@@ -75,8 +78,8 @@ impl Policy {
         self.memslot_flags.extend_from_slice(&base.memslot_flags);
         self.leaves.extend_from_slice(&base.leaves);
         self.zaps.extend_from_slice(&base.zaps);
+        self.effective.extend_from_slice(&base.effective);
         self.cr0 = self.cr0.take().or_else(|| base.cr0.clone());
         self.mce = self.mce.or(base.mce);
-        self.memory = self.memory.take().or_else(|| base.memory.clone());
     }
 }

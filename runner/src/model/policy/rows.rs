@@ -2,7 +2,6 @@
 
 use super::ranges::{BitRange, MsrRange};
 use super::when::When;
-use crate::model::memtype::Lookup;
 use serde::Deserialize;
 use wire::insn::Insn;
 use wire::step::SlotApi;
@@ -246,16 +245,4 @@ pub struct MceRules {
     pub default_cap: u64,
     /// Bits of MCG_CAP that KVM_X86_SETUP_MCE takes besides those of the fact `mce-caps`.
     pub free_caps: u64,
-}
-
-/// Which effective memory types are predicted of a CPU that no hypervisor is on, and of a guest that its guest runs.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct MemoryRules {
-    /// How MTRRs give a page its type.
-    pub mtrrs: Lookup,
-    /// SDM sections: of MTRRs and PAT.
-    pub source: String,
-    /// SDM section: of EPT and PAT.
-    pub nested_source: String,
 }

@@ -5,7 +5,6 @@ use crate::config::Set;
 use crate::host::facts::Fact;
 use crate::judge::Deviations;
 use crate::machine::{End, Line, Observed};
-use crate::model::Clocks;
 use crate::model::policy::Policies;
 use crate::plan::vm::VmConfig;
 use crate::results::{CellResult, Header, PlannedCell};
@@ -101,8 +100,8 @@ fn run(kernel: &str, apic_bus_cycles: bool, dma: bool, leaves: [u64; 2], zaps: u
 fn printed(runs: &[Run]) -> String {
     let set = Set::load(None).unwrap();
     let policies = Policies::load(set.sources("policies").map(|(_, source)| source)).unwrap();
-    let (deviations, clocks) = (Deviations::none(), Clocks::default());
-    let judge = Judge::new(&policies, &deviations, &clocks);
+    let deviations = Deviations::none();
+    let judge = Judge::new(&policies, &deviations);
     let (mut leaves, mut out) = (Leaves::default(), Vec::new());
     runs.iter().for_each(|run| leaves.add(&judge, run).unwrap());
     leaves.print(&mut out).unwrap();

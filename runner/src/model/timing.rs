@@ -1,0 +1,199 @@
+//! The classifier: which memory types the times of a page fit, held against two pages of the same vCPU in the same boot.
+//!
+//! Nothing here knows how long an access takes on any CPU. Each question is put as a ratio to what a hit and a miss cost
+//! there and then:
+//!
+//! | question | probe | answer |
+//! |---|---|---|
+//! | is it cached? | `load` | as a hit, or as a load after CLFLUSH |
+//! | do stores go to memory? | `drain` | WB: as fast as on the WB page; WT, WP: not |
+//! | does a store leave the line in the cache? | `reload` | WT: the load after it hits; WP: it misses |
+//! | are stores combined? | `stream` | WC: a line costs what one store does; UC: what eight do |
+//! | are loads combined? | `gather` | WC: a line costs what one load does; UC: what four do |
+//!
+//! SDM Vol. 3A, "Methods of Caching Available" and "Buffering of Write Combining Memory Locations"; Vol. 1, "Streaming
+//! Load Hint Instruction". An answer between two is no answer, and leaves both.
+
+use super::point::Why;
+use std::fmt;
+use wire::memtype::MemType;
+use wire::probe::{ACCESSES, LINES, Probe, Sample, Times};
+
+/// A set of effective memory types; UC- is none of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TypeSet(u8);
+
+impl TypeSet {
+    const ALL: TypeSet = TypeSet::of(&MemType::OF_MTRR);
+    const CACHED: TypeSet = TypeSet::of(&[MemType::Wb, MemType::Wt, MemType::Wp]);
+    const UNCACHED: TypeSet = TypeSet::of(&[MemType::Uc, MemType::Wc]);
+
+    /// The set of these.
+    pub const fn of(types: &[MemType]) -> TypeSet {
+        let (mut bits, mut n) = (0, 0);
+        while n < types.len() {
+            bits |= 1 << types[n] as u8;
+            n += 1;
+        }
+        TypeSet(bits)
+    }
+
+    /// Whether a type is in it.
+    pub const fn has(self, memtype: MemType) -> bool {
+        self.0 >> memtype as u8 & 1 != 0
+    }
+
+    /// The types in it.
+    pub fn iter(self) -> impl Iterator<Item = MemType> {
+        MemType::OF_MTRR.into_iter().filter(move |&memtype| self.has(memtype))
+    }
+
+    /// The type in it, if it is one.
+    pub fn single(self) -> Option<MemType> {
+        self.iter().next().filter(|_| self.0.count_ones() == 1)
+    }
+
+    const fn without(self, other: TypeSet) -> TypeSet {
+        TypeSet(self.0 & !other.0)
+    }
+}
+
+impl fmt::Display for TypeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut names = self.iter();
+        names.next().map_or("no type", MemType::name).fmt(f)?;
+        names.try_for_each(|memtype| write!(f, " or {memtype}"))
+    }
+}
+
+/// Ticks of a round, as a range in which it lies.
+#[derive(Debug, Clone, Copy)]
+struct Ticks {
+    low: i64,
+    high: i64,
+}
+
+impl Ticks {
+    fn of(sample: Sample) -> Ticks {
+        let (median, spread) = (i64::from(sample.median), i64::from(sample.spread));
+        Ticks { low: median - spread, high: median + spread }
+    }
+
+    /// What is left of it without what the rest of the loop costs.
+    fn minus(self, other: Ticks) -> Ticks {
+        Ticks { low: self.low - other.high, high: self.high - other.low }
+    }
+
+    fn middle(self) -> i64 {
+        (self.low + self.high) / 2
+    }
+}
+
+/// An answer to a question of which only one can be true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Low,
+    High,
+    Open,
+}
+
+/// On which side of a gap a value lies.
+fn side(value: Ticks, low: i64, high: i64) -> Side {
+    match value {
+        Ticks { high: most, .. } if most <= low => Side::Low,
+        Ticks { low: least, .. } if least >= high => Side::High,
+        _ => Side::Open,
+    }
+}
+
+/// By what the times of a vCPU are read. All ticks are of [`ACCESSES`] accesses, loop and fences taken off.
+#[derive(Debug, Clone, Copy)]
+pub struct Scale {
+    lfence: Ticks,
+    mfence: Ticks,
+    hit: i64,
+    miss: i64,
+    store: i64,
+}
+
+/// How much a miss must cost more than a hit, so that a time between them still says which it is.
+const CONTRAST: i64 = 8;
+
+impl Scale {
+    /// Of the page that is WB.
+    ///
+    /// # Errors
+    /// A probe is missing, or a miss costs about what a hit does, so that this machine's time shows no cache.
+    pub fn of(wb: &Times) -> Result<Scale, Why> {
+        let get = |probe| wb.get(probe).map(Ticks::of).ok_or(Why::NoScale);
+        let (lfence, mfence) = (get(Probe::Lfence)?, get(Probe::Mfence)?);
+        // A hit may cost nothing that shows; a tick an access is the least that anything is measured against.
+        let least = i64::from(ACCESSES);
+        let hit = get(Probe::Load)?.minus(lfence).middle().max(least);
+        let miss = get(Probe::FlushLoad)?.minus(get(Probe::Flush)?).minus(lfence).middle();
+        if miss < CONTRAST * hit {
+            return Err(Why::NoContrast { hit: each(hit), miss: each(miss) });
+        }
+        let store = get(Probe::Drain)?.minus(mfence).middle().max(least);
+        Ok(Scale { lfence, mfence, hit, miss, store })
+    }
+
+    /// The types that the times of a page fit.
+    ///
+    /// # Errors
+    /// Loads were not timed.
+    pub fn classify(&self, times: &Times) -> Result<TypeSet, Why> {
+        let get = |probe| times.get(probe).map(Ticks::of);
+        let load = get(Probe::Load).ok_or(Why::NoScale)?.minus(self.lfence);
+        let hit_or_miss = |ticks| side(ticks, 2 * self.hit + self.miss / 16, self.miss / 3);
+        let mut fits = match hit_or_miss(load) {
+            Side::Low => TypeSet::CACHED,
+            Side::High => TypeSet::UNCACHED,
+            Side::Open => TypeSet::ALL,
+        };
+        let mut rule_out = |side, low: &[MemType], high: &[MemType]| {
+            fits = match side {
+                Side::Low => fits.without(TypeSet::of(high)),
+                Side::High => fits.without(TypeSet::of(low)),
+                Side::Open => fits,
+            }
+        };
+        use MemType::{Uc, Wb, Wc, Wp, Wt};
+        if let Some(drain) = get(Probe::Drain) {
+            let store = drain.minus(self.mfence);
+            rule_out(side(store, 2 * self.store + self.miss / 16, self.store + self.miss / 4), &[Wb], &[Wt, Wp]);
+            if let Some(reload) = get(Probe::Reload) {
+                rule_out(hit_or_miss(reload.minus(drain).minus(self.lfence)), &[Wb, Wt], &[Wp]);
+            }
+            if let Some(stream) = get(Probe::Stream) {
+                let alone = a_line_by(store);
+                rule_out(side(stream, alone * 5 / 2, alone * 4), &[Wc], &[Uc]);
+            }
+        } else if let Some(gather) = get(Probe::Gather) {
+            let alone = a_line_by(load);
+            rule_out(side(gather, alone * 2, alone * 3), &[Wc], &[Uc]);
+        }
+        if fits == TypeSet::of(&[]) { Err(Why::NoClass) } else { Ok(fits) }
+    }
+
+    /// Ticks of a load that hits, and of one that misses.
+    pub fn loads(&self) -> (u32, u32) {
+        (each(self.hit), each(self.miss))
+    }
+
+    /// Ticks of a load from a page.
+    pub fn load(&self, times: &Times) -> Option<u32> {
+        times.get(Probe::Load).map(|load| each(Ticks::of(load).minus(self.lfence).middle()))
+    }
+}
+
+/// Ticks of [`LINES`] lines if each costs what one access of this round does: what they cost where accesses are combined.
+/// Where they are not, it is as many times that as a line has accesses.
+fn a_line_by(round: Ticks) -> i64 {
+    (round.middle() / i64::from(ACCESSES)).max(1) * i64::from(LINES)
+}
+
+/// Ticks of an access, of those of a round.
+fn each(ticks: i64) -> u32 {
+    (ticks.max(0) / i64::from(ACCESSES)).try_into().unwrap_or(u32::MAX)
+}

@@ -11,7 +11,7 @@ use kvm_memtype::judge::{Deviations, Judge, Judgement, Verdict};
 use kvm_memtype::machine::bochs::BochsMachine;
 use kvm_memtype::machine::{Job, Limits, Line, Machine, Observed};
 use kvm_memtype::model::policy::Policies;
-use kvm_memtype::model::{Action, Clocks, Decision, Event, Replay, Rule, events};
+use kvm_memtype::model::{Action, Decision, Event, Replay, Rule, events};
 use kvm_memtype::plan::TestRef;
 use kvm_memtype::plan::vm::VmConfig;
 use std::collections::BTreeSet;
@@ -49,10 +49,6 @@ fn policies() -> Policies {
     Policies::load(&sources("policies", str::to_owned)).expect("the policies")
 }
 
-fn clocks() -> Clocks {
-    Clocks::load(&sources("clocks", str::to_owned)).expect("the clock models")
-}
-
 fn test(id: &str) -> TestRef {
     guests::tests().expect("the tests").into_iter().find(|test| test.id() == id).expect("the test")
 }
@@ -66,15 +62,15 @@ impl Bare {
         self.machine.run(&job).expect("Bochs runs the guest")
     }
 
-    fn judge(&self, policies: &Policies, clocks: &Clocks, test: &TestRef, observed: &Observed) -> Judgement {
+    fn judge(&self, policies: &Policies, test: &TestRef, observed: &Observed) -> Judgement {
         let deviations = Deviations::none();
-        Judge::new(policies, &deviations, clocks).cell(&test.id(), test.points, observed, Some(RUN), &self.facts)
+        Judge::new(policies, &deviations).cell(&test.id(), test.points, observed, Some(RUN), &self.facts)
     }
 
     /// Runs the test, demands that it passes with as many points as it says, and gives all records of it.
     fn passes(&self, test: &TestRef) -> Vec<Record> {
         let observed = self.run(test);
-        let judgement = self.judge(&policies(), &clocks(), test, &observed);
+        let judgement = self.judge(&policies(), test, &observed);
         assert_eq!(judgement.verdict, Verdict::Pass, "{}: {}", test.id(), judgement.reason);
         assert_eq!(judgement.points, test.points, "{} makes other points than it says", test.id());
         records(&observed)
@@ -82,9 +78,9 @@ impl Bare {
 
     /// What the model makes of the timed accesses among these records.
     fn timed(&self, records: &[Record]) -> Vec<(Timed, Combination, bool)> {
-        let (policies, clocks) = (policies(), clocks());
+        let policies = policies();
         let policy = policies.governing(&self.facts).expect("a policy");
-        let mut replay = Replay::new(policy, &self.facts, clocks.of(&self.facts));
+        let mut replay = Replay::new(policy, &self.facts, false);
         let mut decisions = Vec::new();
         replay.take(Event::Begin, &mut decisions);
         records.iter().flat_map(events).for_each(|event| replay.take(event, &mut decisions));
@@ -193,7 +189,7 @@ fn a_wrong_cell_of_the_table_is_noticed() {
         .map(|record| match record {
             Record::Timed(timed) if all.next().expect("its decision").1 == stock => {
                 planted += 1;
-                Record::Timed(Timed { loads: wt.loads, stores: wt.stores, ..timed })
+                Record::Timed(Timed { times: wt.times, ..timed })
             }
             other => other,
         })
@@ -209,27 +205,25 @@ fn a_wrong_model_is_noticed() {
     let Some(bare) = bare() else { return };
     let overlaps = test("types/overlaps");
     let observed = bare.run(&overlaps);
-    assert_eq!(bare.judge(&policies(), &clocks(), &overlaps, &observed).verdict, Verdict::Pass);
+    assert_eq!(bare.judge(&policies(), &overlaps, &observed).verdict, Verdict::Pass);
     // The lookup of KVM up to 6.10, by which the higher of two ranges can hide UC.
-    let kvm = sources("policies", |text| text.replace("mtrrs = \"sdm\"", "mtrrs = \"kvm-pre-6.11\""));
-    let judgement = bare.judge(&Policies::load(&kvm).expect("the policies"), &clocks(), &overlaps, &observed);
+    let kvm = sources("policies", |text| text.replace("mtrr-pat = \"sdm\"", "mtrr-pat = \"kvm-pre-6.11\""));
+    let judgement = bare.judge(&Policies::load(&kvm).expect("the policies"), &overlaps, &observed);
     assert_eq!(judgement.verdict, Verdict::Fail, "{}", judgement.reason);
     assert!(judgement.reason.contains("UC, where WB is predicted"), "{}", judgement.reason);
-    // A clock model in which WT costs what WP does, and the other way round.
-    let swapped =
-        sources("clocks", |text| text.replace("WT =", "W? =").replace("WP =", "WT =").replace("W? =", "WP ="));
-    let judgement = bare.judge(&policies(), &Clocks::load(&swapped).expect("the clocks"), &overlaps, &observed);
-    assert_eq!(judgement.verdict, Verdict::Fail, "{}", judgement.reason);
 }
 
-/// Without a model of the clock the same run is no pass.
+/// Without the pages by which times are read the same run is no pass.
 #[test]
 fn times_alone_are_no_pass() {
-    let Some(mut bare) = bare() else { return };
-    let overlaps = test("types/overlaps");
-    let observed = bare.run(&overlaps);
-    bare.facts.0.remove("clock");
-    let judgement = bare.judge(&policies(), &clocks(), &overlaps, &observed);
-    assert_eq!(judgement.verdict, Verdict::Inconclusive);
-    assert!(judgement.reason.contains("no clock model"), "{}", judgement.reason);
+    let Some(bare) = bare() else { return };
+    let records = bare.passes(&test("types/overlaps"));
+    let policies = policies();
+    let mut replay = Replay::new(policies.governing(&bare.facts).expect("a policy"), &bare.facts, false);
+    let mut decisions = Vec::new();
+    replay.take(Event::Begin, &mut decisions);
+    let blind = records.iter().filter(|record| !matches!(record, Record::Reference(_)));
+    blind.flat_map(events).for_each(|event| replay.take(event, &mut decisions));
+    let timed: Vec<_> = decisions.iter().filter(|decision| matches!(decision.action, Action::Timed(_))).collect();
+    assert!(!timed.is_empty() && timed.iter().all(|decision| decision.agrees().is_none()));
 }

@@ -9,7 +9,6 @@ use kvm_memtype::host;
 use kvm_memtype::judge::{Deviations, Judge, Judgement, Verdict};
 use kvm_memtype::machine::kvm::{KvmMachine, Lie};
 use kvm_memtype::machine::{Job, Limits, Machine};
-use kvm_memtype::model::Clocks;
 use kvm_memtype::model::policy::Policies;
 use kvm_memtype::plan::TestRef;
 use kvm_memtype::plan::vm::VmConfig;
@@ -34,7 +33,7 @@ fn judged(machine: &KvmMachine, policies: &[Source], elf: &[u8], family: &str, t
     let names: Vec<String> = tests.iter().map(TestRef::id).collect();
     let deviations = Deviations::load(&sources("deviations"), &names).expect("the deviations");
     let facts = host::vm_facts(&host::probe().facts("kvm"), &vm);
-    Judge::new(&policies, &deviations, &Clocks::default()).cell(&id, known.points, &observed, Some(RUN), &facts)
+    Judge::new(&policies, &deviations).cell(&id, known.points, &observed, Some(RUN), &facts)
 }
 
 fn guest(family: &str) -> &'static [u8] {

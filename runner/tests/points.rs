@@ -8,7 +8,6 @@ use kvm_memtype::guests;
 use kvm_memtype::host;
 use kvm_memtype::judge::{Deviations, Judge, Judgement, Verdict};
 use kvm_memtype::machine::{Job, Limits, Machine};
-use kvm_memtype::model::Clocks;
 use kvm_memtype::model::policy::Policies;
 use kvm_memtype::plan::TestRef;
 use kvm_memtype::plan::vm::VmConfig;
@@ -34,8 +33,7 @@ fn every_test_makes_the_points_that_it_says() {
     let names: Vec<String> = tests.iter().map(TestRef::id).collect();
     let deviations = Deviations::load(sources("deviations"), &names).unwrap();
     let facts = host::vm_facts(&host::probe().facts("kvm"), &vm);
-    let clocks = Clocks::default();
-    let judge = Judge::new(&policies, &deviations, &clocks);
+    let judge = Judge::new(&policies, &deviations);
     let (mut checked, mut wrong) = (0, Vec::new());
     for test in tests.iter().filter(|test| test.family != BARE && machine.lacks(test.needs, &vm).is_none()) {
         let elf = guests::find(&test.family).unwrap().elf;

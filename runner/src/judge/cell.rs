@@ -3,6 +3,7 @@
 use super::deviation::{Deviation, Deviations};
 use super::log::{self, Account};
 use super::merge::{Judged, Point, Points};
+use super::proof::Proof;
 use super::tally::Tally;
 use super::verdict::Verdict;
 use crate::host::facts::Facts;
@@ -41,6 +42,8 @@ pub struct Judgement {
     pub disagreements_total: u64,
     /// How many points nothing is predicted of.
     pub unpredicted: u64,
+    /// What the effective memory types in it rest on.
+    pub proof: Proof,
     /// The deviations that showed, by id.
     pub deviations: Vec<String>,
     /// How the cell departs from the architecture, where another policy governs.
@@ -84,6 +87,7 @@ impl<'a> Judge<'a> {
             disagreements,
             disagreements_total,
             unpredicted: tally.unpredicted,
+            proof: tally.proof,
             deviations: tally.shown.into_iter().map(str::to_owned).collect(),
             architecture: Departures { count: tally.departures.total, examples: tally.departures.into_vec() },
         }
@@ -188,6 +192,7 @@ impl Judgement {
             disagreements: Vec::new(),
             disagreements_total: 0,
             unpredicted: 0,
+            proof: Proof::default(),
             deviations: Vec::new(),
             architecture: Departures::default(),
         }

@@ -7,6 +7,7 @@ mod ending;
 mod kernel;
 mod log;
 mod merge;
+mod proof;
 mod tally;
 mod verdict;
 
@@ -17,4 +18,5 @@ pub use cell::{Departures, Judge, Judgement};
 pub use deviation::{Deviation, Deviations};
 pub use kernel::is_finding;
 pub use merge::{By, Point};
+pub use proof::{Proof, Witnesses};
 pub use verdict::{UnknownVerdict, Verdict};

@@ -29,7 +29,7 @@ fn facts(more: &[(&str, Fact)]) -> Facts {
 fn surprises(facts: &Facts, events: &[Event<'_>]) -> Vec<String> {
     let set = Set::load(None).unwrap();
     let policies = Policies::load(set.sources("policies").map(|(_, source)| source)).unwrap();
-    let mut replay = Replay::new(policies.governing(facts).unwrap(), facts, None);
+    let mut replay = Replay::new(policies.governing(facts).unwrap(), facts, true);
     let mut decisions = Vec::new();
     events.iter().for_each(|&event| replay.take(event, &mut decisions));
     decisions.iter().filter(|decision| decision.agrees() != Some(true)).map(words).collect()

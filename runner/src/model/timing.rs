@@ -197,3 +197,142 @@ fn a_line_by(round: Ticks) -> i64 {
 fn each(ticks: i64) -> u32 {
     (ticks.max(0) / i64::from(ACCESSES)).try_into().unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A CPU as far as its times go: ticks of one access, fences and loop aside.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Cpu {
+        /// A load that hits.
+        pub hit: u32,
+        /// A load that misses, or from UC or WC.
+        pub miss: u32,
+        /// A drained store to WB.
+        pub store: u32,
+        /// A drained store to memory.
+        pub to_memory: u32,
+        /// LFENCE or MFENCE, and what a loop takes.
+        pub fence: u32,
+        /// The distance of quartiles, in ticks of a round.
+        pub spread: u32,
+    }
+
+    impl Cpu {
+        pub(crate) const USUAL: Cpu = Cpu { hit: 4, miss: 300, store: 2, to_memory: 250, fence: 40, spread: 4 };
+
+        /// What the probes of a page of that type take.
+        pub(crate) fn times(self, memtype: MemType) -> Times {
+            let Cpu { hit, miss, store, to_memory, fence, spread } = self;
+            let cached = matches!(memtype, MemType::Wb | MemType::Wt | MemType::Wp);
+            let load = if cached { hit } else { miss };
+            let stored = if memtype == MemType::Wb { store } else { to_memory };
+            let again = if memtype == MemType::Wp { miss } else { load };
+            let line = match memtype {
+                MemType::Uc | MemType::UcMinus => 8 * to_memory,
+                MemType::Wc => to_memory,
+                _ => 8 * stored,
+            };
+            let gathered = match memtype {
+                MemType::Uc | MemType::UcMinus => 4 * miss,
+                MemType::Wc => miss,
+                _ => 4 * hit,
+            };
+            let flushed = if cached { fence + miss } else { fence };
+            let mut times = Times::NONE;
+            for (probe, each, count) in [
+                (Probe::Load, load + fence, ACCESSES),
+                (Probe::Drain, stored + fence, ACCESSES),
+                (Probe::Stream, line, LINES),
+                (Probe::Reload, stored + fence + again + fence, ACCESSES),
+                (Probe::Gather, gathered, LINES),
+                (Probe::Lfence, fence, ACCESSES),
+                (Probe::Mfence, fence, ACCESSES),
+                (Probe::Flush, flushed, ACCESSES),
+                (Probe::FlushLoad, flushed + miss + fence, ACCESSES),
+            ] {
+                times.set(probe, Sample { median: each * count, spread });
+            }
+            times
+        }
+    }
+
+    /// The times of a page that was only loaded from.
+    fn loaded(times: &Times) -> Times {
+        let mut loaded = Times::NONE;
+        for (probe, sample) in times.iter().filter(|(probe, _)| matches!(probe, Probe::Load | Probe::Gather)) {
+            loaded.set(probe, sample);
+        }
+        loaded
+    }
+
+    #[test]
+    fn each_type_is_told_on_a_usual_cpu() {
+        let cpu = Cpu::USUAL;
+        let scale = Scale::of(&cpu.times(MemType::Wb)).unwrap();
+        for memtype in MemType::OF_MTRR {
+            assert_eq!(scale.classify(&cpu.times(memtype)), Ok(TypeSet::of(&[memtype])), "{memtype}");
+        }
+        let fits = |memtype| scale.classify(&loaded(&cpu.times(memtype))).unwrap().to_string();
+        assert_eq!(fits(MemType::Wb), "WT or WP or WB");
+        assert_eq!((fits(MemType::Uc), fits(MemType::Wc)), ("UC".into(), "WC".into()));
+    }
+
+    #[test]
+    fn a_machine_without_caches_is_refused() {
+        let cpu = Cpu { hit: 30, miss: 31, ..Cpu::USUAL };
+        assert_eq!(Scale::of(&cpu.times(MemType::Wb)).unwrap_err(), Why::NoContrast { hit: 30, miss: 31 });
+        assert_eq!(Scale::of(&loaded(&Cpu::USUAL.times(MemType::Wb))).unwrap_err(), Why::NoScale);
+    }
+
+    #[test]
+    fn an_answer_between_two_leaves_both() {
+        let cpu = Cpu::USUAL;
+        let scale = Scale::of(&cpu.times(MemType::Wb)).unwrap();
+        let between = Cpu { to_memory: 50, ..cpu }.times(MemType::Wt);
+        assert_eq!(scale.classify(&between).unwrap().to_string(), "WT or WB");
+        // A host that is busy: quartiles far apart.
+        let busy = Cpu { spread: 6_000, ..cpu }.times(MemType::Uc);
+        assert!(scale.classify(&busy).unwrap().iter().count() > 1);
+    }
+
+    #[test]
+    fn times_that_contradict_themselves_are_no_type() {
+        let scale = Scale::of(&Cpu::USUAL.times(MemType::Wb)).unwrap();
+        let mut times = Cpu::USUAL.times(MemType::Wb);
+        times.set(Probe::Reload, Sample { median: 16 * 900, spread: 0 });
+        assert_eq!(scale.classify(&times), Err(Why::NoClass));
+    }
+
+    proptest! {
+        /// Whatever the clock and whatever the memory, as long as a miss costs far more than a hit.
+        #[test]
+        fn each_type_comes_out(
+            hit in 1..20u32, contrast in 12..200u32, store in 0..12u32, memory in 5..30u32, fence in 1..80u32,
+            spread in 0..16u32, which in 0..5usize,
+        ) {
+            let miss = hit * contrast;
+            let to_memory = store + miss * memory / 10 + 1;
+            let cpu = Cpu { hit, miss, store, to_memory, fence, spread };
+            let memtype = MemType::OF_MTRR[which];
+            prop_assume!(miss > 100);
+            let scale = Scale::of(&cpu.times(MemType::Wb)).unwrap();
+            let fits = scale.classify(&cpu.times(memtype)).unwrap();
+            prop_assert!(fits.has(memtype), "{} is {}", memtype, fits);
+            prop_assert_eq!(fits.single(), Some(memtype));
+        }
+
+        #[test]
+        fn any_times_have_an_answer(samples in proptest::collection::vec(any::<Option<(u32, u32)>>(), 18)) {
+            let (mut wb, mut page) = (Times::NONE, Times::NONE);
+            for (n, sample) in samples.into_iter().enumerate() {
+                let Some((median, spread)) = sample else { continue };
+                let times = if n < 9 { &mut wb } else { &mut page };
+                times.set(Probe::ALL[n % 9], Sample { median, spread });
+            }
+            let _ = Scale::of(&wb).and_then(|scale| scale.classify(&page));
+        }
+    }
+}

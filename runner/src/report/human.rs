@@ -2,7 +2,7 @@
 
 use super::tally::is_expected;
 use super::{CellVerdict, Outcome, Reporter, Tally};
-use crate::judge::{Point, Verdict};
+use crate::judge::{Point, Verdict, Witnesses};
 use anstyle::{AnsiColor, Style};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -16,8 +16,21 @@ const MOST_NAMES: usize = 3;
 #[derive(Debug)]
 pub struct Human<W> {
     out: W,
-    /// Cells by verdict and reason, for the sum.
-    groups: BTreeMap<(Verdict, String), Vec<String>>,
+    /// For the sum, cells by verdict and reason: reasons that differ in numbers only are one, told as the first has it.
+    groups: BTreeMap<(Verdict, String), Group>,
+}
+
+#[derive(Debug)]
+struct Group {
+    reason: String,
+    cells: Vec<String>,
+}
+
+/// A reason without its numbers.
+fn without_numbers(reason: &str) -> String {
+    let word =
+        |word: &str| if word.starts_with(|c: char| c.is_ascii_digit()) { "#".to_owned() } else { word.to_owned() };
+    reason.split(' ').map(|it| word(it.trim_start_matches('('))).collect::<Vec<_>>().join(" ")
 }
 
 /// The colour of a verdict. The word is always there too.
@@ -81,9 +94,29 @@ impl<W: Write> Human<W> {
         writeln!(self.out, "{:14}in full: kvm-memtype explain {}", "", cell.cell)
     }
 
+    /// By whom effective memory types were witnessed.
+    fn proof(&mut self, tally: &Tally) -> io::Result<()> {
+        let by: Vec<String> = tally
+            .witnesses
+            .iter()
+            .map(|(witnesses, &count)| {
+                let by = match witnesses {
+                    Witnesses::Both => "times and SPTEs",
+                    Witnesses::Sptes => "SPTEs alone",
+                    Witnesses::Times => "times alone",
+                };
+                format!("{} by {by}", counted(count, "cell"))
+            })
+            .collect();
+        if !by.is_empty() {
+            writeln!(self.out, "effective memory types: {}", by.join(", "))?;
+        }
+        tally.untimed.iter().try_for_each(|why| writeln!(self.out, "  {why}"))
+    }
+
     fn group(&mut self, verdict: Verdict, title: &str) -> io::Result<()> {
         let groups = self.groups.iter().filter(|((of, _), _)| *of == verdict);
-        for (at, ((_, reason), cells)) in groups.enumerate() {
+        for (at, (_, Group { reason, cells })) in groups.enumerate() {
             if at == 0 {
                 writeln!(self.out, "\n{title}")?;
             }
@@ -111,17 +144,18 @@ fn headline(cell: &CellVerdict) -> String {
 impl<W: Write> Reporter for Human<W> {
     fn cell(&mut self, cell: &CellVerdict) -> io::Result<()> {
         let judgement = &cell.judgement;
-        let key = (judgement.verdict, judgement.reason.clone());
+        let key = (judgement.verdict, without_numbers(&judgement.reason));
         match judgement.verdict {
             Verdict::Pass => return Ok(()),
-            Verdict::Skip | Verdict::NotRun => {}
+            Verdict::Skip | Verdict::NotRun | Verdict::Inconclusive => {}
             Verdict::Xfail => self.headline(cell)?,
             _ => {
                 self.headline(cell)?;
                 self.points(cell)?;
             }
         }
-        self.groups.entry(key).or_default().push(cell.cell.clone());
+        let group = || Group { reason: judgement.reason.clone(), cells: Vec::new() };
+        self.groups.entry(key).or_insert_with(group).cells.push(cell.cell.clone());
         self.out.flush()
     }
 
@@ -146,6 +180,7 @@ impl<W: Write> Reporter for Human<W> {
             let departures = counted(tally.departures, "point");
             writeln!(self.out, "{departures} otherwise than the architecture has it (explain shows them)")?;
         }
+        self.proof(tally)?;
         let said = match tally.outcome() {
             Outcome::AsExpected if tally.count(Verdict::Inconclusive) > 0 => "What could be decided is as expected.",
             Outcome::AsExpected => "All is as expected.",

@@ -1,7 +1,7 @@
 //! The sum of a run.
 
 use super::CellVerdict;
-use crate::judge::Verdict;
+use crate::judge::{Verdict, Witnesses};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +30,10 @@ pub struct Tally {
     pub departures: u64,
     /// The policies that governed.
     pub policies: BTreeSet<String>,
+    /// Cells in which effective memory types were judged, by who witnessed them: times and SPTEs, or one of them.
+    pub witnesses: BTreeMap<Witnesses, u64>,
+    /// Why times said nothing in a cell that SPTEs alone witnessed, of the first.
+    pub untimed: Option<String>,
     /// Time that the VMs took, in microseconds.
     pub micros: u64,
 }
@@ -42,6 +46,13 @@ impl Tally {
         self.points += cell.judgement.points;
         self.departures += cell.judgement.architecture.count;
         self.policies.extend(cell.judgement.policy.clone());
+        let proof = &cell.judgement.proof;
+        if let Some(witnesses) = proof.witnesses() {
+            *self.witnesses.entry(witnesses).or_default() += 1;
+            if witnesses == Witnesses::Sptes && self.untimed.is_none() {
+                self.untimed = proof.why.clone();
+            }
+        }
         self.micros += cell.micros.unwrap_or(0);
     }
 

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Version of the format. It goes up when a file of the version before would be read wrongly or not at all.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 /// A fact that the first files of the format lack. It is in the fact `quirks`, which they have.
 const OFFERS_IGNORE_GUEST_PAT: &str = "offers-ignore-guest-pat";
 

@@ -116,11 +116,11 @@ fn memslot_flags_are_known_or_refused() {
 }
 
 fn load(gpa: u64, width: u8, value: u64) -> Access {
-    Access { write: false, width, cpl: 0, gpa, value, fault: None }
+    Access { cpu: 0, write: false, width, cpl: 0, gpa, value, fault: None }
 }
 
 fn store(gpa: u64, width: u8, value: u64) -> Access {
-    Access { write: true, ..load(gpa, width, value) }
+    Access { cpu: 0, write: true, ..load(gpa, width, value) }
 }
 
 fn exit(log: &Log, write: bool, width: u8, gpa: u64, value: u64) {

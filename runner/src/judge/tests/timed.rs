@@ -4,45 +4,37 @@ use super::support::{DONE, Log, RUN, policies, with};
 use crate::host::facts::{Fact, Facts};
 use crate::judge::{Deviations, Judge, Judgement, Verdict};
 use crate::machine::Observed;
+use crate::model::timing::tests::Cpu;
 use wire::frame::Writer;
 use wire::layout::{CR0_CD, FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, START_CR0};
 use wire::memtype::MemType;
 use wire::record::Timed;
 use wire::register::{Place, Register};
 
-/// Types in the entries of the PAT: WP, then those of a reset.
-const ENTRIES: u64 = 0x0007_0406_0007_0405;
+/// Types in the entries of the PAT: WP in the first, WB in the last, else those of a reset.
+const ENTRIES: u64 = 0x0607_0406_0007_0405;
 /// MTRRs enabled, and the default type WT.
 const DEF_TYPE: u64 = 0x804;
 
-/// The facts of a bare machine whose clock is known.
+/// The facts of a bare machine.
 fn bare() -> Facts {
     let text = |text: &str| Fact::Text(text.into());
     with(
         &Facts::default(),
-        &[
-            ("machine", text("bochs")),
-            ("clock", text("memtime")),
-            ("maxphyaddr", Fact::Int(40)),
-            ("cpuid-mtrr", Fact::Bool(true)),
-        ],
+        &[("machine", text("bochs")), ("maxphyaddr", Fact::Int(40)), ("cpuid-mtrr", Fact::Bool(true))],
     )
 }
 
-/// Ticks of 100 accesses of each kind, by type.
-fn ticks(memtype: MemType) -> (u64, u64) {
-    match memtype {
-        MemType::Uc | MemType::UcMinus => (20_300, 20_300),
-        MemType::Wc => (15_300, 2_300),
-        MemType::Wt => (300, 6_300),
-        MemType::Wp => (300, 8_300),
-        MemType::Wb => (300, 300),
-    }
+fn timed(entry: u8, seen: MemType) -> Timed {
+    let times = Cpu::USUAL.times(seen);
+    Timed { cpu: 0, cpl: 3, gpa: 0x20_0000, pat_entry: Some(entry), nested: None, times }
 }
 
-fn timed(entry: u8, seen: MemType) -> Timed {
-    let (loads, stores) = ticks(seen);
-    Timed { cpu: 0, cpl: 3, gpa: 0x20_0000, pat_entry: Some(entry), nested: None, count: 100, loads, stores }
+/// The pages by which times are read: of entry 7, which is WB, and of entry 3, which is UC, as they look by their times.
+fn calibrate(out: &mut Writer<Log>, cpu: Cpu, seen: [MemType; 2]) {
+    for (pat_entry, memtype) in [(Some(7), seen[0]), (Some(3), seen[1])] {
+        out.reference(Timed { pat_entry, times: cpu.times(memtype), ..timed(0, memtype) });
+    }
 }
 
 /// A test that reads the state that decides memory types, but for the registers in `hidden`, and does `test`.
@@ -65,12 +57,16 @@ fn observed(cr0: u64, hidden: &[u32], test: impl FnOnce(&mut Writer<Log>)) -> Ob
     Observed { log: log.lines(), end: DONE, micros: 0, witness: Default::default() }
 }
 
-fn judge_where(facts: &Facts, clocks: &Clocks, observed: &Observed) -> Judgement {
-    Judge::new(&policies(), &Deviations::none(), clocks).cell("family/test", 0, observed, Some(RUN), facts)
+fn judge_where(facts: &Facts, observed: &Observed) -> Judgement {
+    Judge::new(&policies(), &Deviations::none()).cell("family/test", 0, observed, Some(RUN), facts)
 }
 
 fn verdict(cr0: u64, hidden: &[u32], timed: Timed) -> (Verdict, String) {
-    let judgement = judge_where(&bare(), &clocks(), &observed(cr0, hidden, |out| out.timed(timed)));
+    let observed = observed(cr0, hidden, |out| {
+        calibrate(out, Cpu::USUAL, [MemType::Wb, MemType::Uc]);
+        out.timed(timed);
+    });
+    let judgement = judge_where(&bare(), &observed);
     (judgement.verdict, judgement.reason)
 }
 
@@ -79,11 +75,7 @@ fn the_type_of_the_times_must_be_the_predicted_one() {
     assert_eq!(verdict(START_CR0, &[], timed(0, MemType::Wp)), (Verdict::Pass, String::new()));
     let (verdict, reason) = verdict(START_CR0, &[], timed(0, MemType::Wt));
     assert_eq!(verdict, Verdict::Fail, "a machine that makes WT of WT x WP");
-    assert_eq!(
-        reason,
-        "vCPU 0: 100 loads and stores of GPA 0x200000 at CPL 3, PAT entry 0, 3.0 and 63.0 ticks each: \
-         WT, where WP is predicted"
-    );
+    assert_eq!(reason, "vCPU 0: timed GPA 0x200000 at CPL 3, PAT entry 0: WT, where WP is predicted");
 }
 
 #[test]
@@ -113,23 +105,58 @@ fn under_ept_the_leaf_stands_for_the_mtrrs() {
 
 #[test]
 fn nothing_passes_of_which_too_little_is_known() {
-    let good = timed(0, MemType::Wp);
-    for (hidden, why) in [(PAT, "what MTRRs, PAT or CR0 hold is not known"), (MTRR_DEF_TYPE, "what MTRRs")] {
-        let (verdict, reason) = verdict(START_CR0, &[hidden], good);
-        assert!(verdict == Verdict::Inconclusive && reason.contains(why), "{verdict:?} {reason}");
-    }
-    let (verdict, reason) = verdict(START_CR0, &[], Timed { stores: 7_300, ..good });
-    assert!(verdict == Verdict::Inconclusive && reason.contains("no memory type takes such times"), "{reason}");
+    let (verdict_of, reason) = verdict(START_CR0, &[MTRR_DEF_TYPE], timed(0, MemType::Wp));
+    assert!(verdict_of == Verdict::Inconclusive && reason.contains("what MTRRs, PAT or CR0 hold"), "{reason}");
+    let (verdict_of, reason) = verdict(START_CR0, &[PAT], timed(0, MemType::Wp));
+    assert!(verdict_of == Verdict::Inconclusive && reason.contains("no page of this vCPU was timed"), "{reason}");
+    let between = Timed { times: Cpu { to_memory: 50, ..Cpu::USUAL }.times(MemType::Wt), ..timed(1, MemType::Wt) };
+    let (verdict_of, reason) = verdict(START_CR0, &[], between);
+    assert!(verdict_of == Verdict::Inconclusive && reason.contains("could be those of WT or WB"), "{reason}");
 }
 
 #[test]
-fn without_a_clock_model_times_are_not_judged() {
-    let whole = observed(START_CR0, &[], |out| out.timed(timed(0, MemType::Wp)));
-    let mut silicon = bare();
-    silicon.0.remove("clock");
-    for (facts, clocks) in [(silicon, clocks()), (bare(), Clocks::default())] {
-        let judgement = judge_where(&facts, &clocks, &whole);
-        assert_eq!(judgement.verdict, Verdict::Inconclusive);
-        assert!(judgement.reason.ends_with("no clock model of this machine: timings are kept, not judged"));
+fn a_page_that_was_not_calibrated_for_is_no_pass() {
+    let judgement = judge_where(&bare(), &observed(START_CR0, &[], |out| out.timed(timed(0, MemType::Wp))));
+    assert_eq!(judgement.verdict, Verdict::Inconclusive);
+    assert!(judgement.reason.ends_with("no page of this vCPU was timed by which these times could be read"));
+}
+
+/// What times say of WB where nothing else was ever seen: something on silicon, nothing in a guest of somebody else's.
+#[test]
+fn wb_is_believed_where_something_else_could_have_been() {
+    let wb = |facts: &Facts, seen| {
+        let whole = observed(START_CR0, &[], |out| {
+            calibrate(out, Cpu::USUAL, [MemType::Wb, seen]);
+            out.timed(timed(7, MemType::Wb));
+        });
+        // The page is expected to be WT: this asks only whether its times are read at all.
+        judge_where(facts, &whole)
+    };
+    let vendor = |name: &str, hypervisor| {
+        with(&bare(), &[("kvm-vendor", Fact::Text(name.into())), ("host-hypervisor", Fact::Bool(hypervisor))])
+    };
+    for (facts, seen, read) in [
+        (bare(), MemType::Uc, true),
+        (bare(), MemType::Wb, false),
+        (vendor("kvm_intel", false), MemType::Wb, true),
+        (vendor("kvm_intel", true), MemType::Wb, false),
+        (vendor("kvm_intel", true), MemType::Uc, true),
+        (vendor("kvm_pvm", false), MemType::Wb, false),
+    ] {
+        let judgement = wb(&facts, seen);
+        let said = judgement.reason.contains("this host cannot tell UC from WB: a load takes 4 ticks");
+        assert_eq!((judgement.verdict == Verdict::Fail, said), (read, !read), "{facts:?}: {}", judgement.reason);
     }
+}
+
+#[test]
+fn a_machine_whose_time_shows_no_cache_is_inconclusive() {
+    let flat = Cpu { hit: 30, miss: 31, store: 30, to_memory: 30, ..Cpu::USUAL };
+    let whole = observed(START_CR0, &[], |out| {
+        calibrate(out, flat, [MemType::Wb, MemType::Uc]);
+        out.timed(Timed { times: flat.times(MemType::Wp), ..timed(0, MemType::Wp) });
+    });
+    let judgement = judge_where(&bare(), &whole);
+    assert_eq!(judgement.verdict, Verdict::Inconclusive);
+    assert!(judgement.reason.contains("a load takes 30 ticks, and 31 after"), "{}", judgement.reason);
 }

@@ -101,7 +101,7 @@ fn a_gap_makes_sptes_doubtful_and_nothing_else() {
         let observed = run(|out, log| {
             let slot = Step::SetSlot { api: SlotApi::V1, slot: 1, flags: 0, gpa: WINDOW, pages: 1 };
             log.step(slot, Status::Done);
-            out.access(Access { write: true, width: 8, cpl: 0, gpa: WINDOW, value: 1, fault: None });
+            out.access(Access { cpu: 0, write: true, width: 8, cpl: 0, gpa: WINDOW, value: 1, fault: None });
             // A UC leaf, which this KVM does not make without non-coherent DMA.
             log.host(HostRecord::Spte { gfn: WINDOW >> 12, level: 1, old: 1 << 63, new: 0x600_0001_0a2b_3907 });
             log.step(Step::Mark, Status::Done);

@@ -98,7 +98,8 @@ impl Log {
     }
 
     fn touch(&mut self, page: u64) -> &mut Log {
-        let access = Access { write: true, width: 8, cpl: 0, gpa: WINDOW + 0x1000 * page, value: page, fault: None };
+        let access =
+            Access { cpu: 0, write: true, width: 8, cpl: 0, gpa: WINDOW + 0x1000 * page, value: page, fault: None };
         self.0.push(Entry::Guest(Record::Access(access)));
         self
     }
@@ -118,7 +119,7 @@ impl Log {
         let set = Set::load(None).unwrap();
         let policies = Policies::load(set.sources("policies").map(|(_, source)| source)).unwrap();
         let policy = policy.map_or_else(|| policies.governing(facts), |id| policies.get(id)).unwrap();
-        let mut replay = Replay::new(policy, facts, None);
+        let mut replay = Replay::new(policy, facts, true);
         let mut decisions = Vec::new();
         for entry in &self.0 {
             let event = match entry {

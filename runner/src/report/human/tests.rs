@@ -86,8 +86,6 @@ fn each_verdict_has_its_place() {
        XFAIL  family/xfail  1 of 2 points: known
        XPASS  family/xpass  known to deviate, but did not: known
               in full: kvm-memtype explain family/xpass
-INCONCLUSIVE  family/inconclusive  no row speaks of it
-              in full: kvm-memtype explain family/inconclusive
        ERROR  family/error  line 3 of the log: line 2 came again
               in full: kvm-memtype explain family/error
      TIMEOUT  family/timeout  the time was up; RIP was 0x100000

@@ -1,0 +1,60 @@
+//! What a cell's effective memory types rest on: times, SPTEs, or both.
+
+use crate::model::{Action, Decision, Why};
+use serde::{Deserialize, Serialize};
+
+/// The witnesses of effective memory types that spoke in a cell.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proof {
+    /// Pages whose times were judged.
+    pub timed: u64,
+    /// Leaves that were seen to be made or used, and judged.
+    pub leaves: u64,
+    /// Pages whose times say nothing on this host.
+    pub untimed: u64,
+    /// Why, of the first of them.
+    pub why: Option<String>,
+}
+
+/// Which of them spoke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Witnesses {
+    /// Times and SPTEs.
+    Both,
+    /// SPTEs alone.
+    Sptes,
+    /// Times alone.
+    Times,
+}
+
+impl Proof {
+    /// Takes the next point.
+    pub(super) fn take(&mut self, decision: &Decision<'_>) {
+        match (decision.action, decision.agrees(), decision.predicted) {
+            (Action::Timed(_), Some(_), _) => self.timed += 1,
+            (Action::Timed(_), None, Err(why)) if is_the_hosts(why) => {
+                self.untimed += 1;
+                self.why.get_or_insert_with(|| why.to_string());
+            }
+            (Action::Leaf { .. } | Action::Held { .. }, Some(_), _) => self.leaves += 1,
+            _ => {}
+        }
+    }
+
+    /// Who spoke; nothing where nobody did.
+    pub fn witnesses(&self) -> Option<Witnesses> {
+        match (self.timed > 0 && self.untimed == 0, self.leaves > 0) {
+            (true, true) => Some(Witnesses::Both),
+            (false, true) => Some(Witnesses::Sptes),
+            (true, false) => Some(Witnesses::Times),
+            (false, false) => None,
+        }
+    }
+}
+
+/// Whether that nothing is predicted of a timed page is for a reason that the host gives: its times cannot say it.
+pub(super) fn is_the_hosts(why: Why) -> bool {
+    matches!(why, Why::NoContrast { .. } | Why::NotShown { .. } | Why::Fits(_))
+}

@@ -52,6 +52,10 @@ pub const NAMES: &[(&str, &str)] = &[
     ("cpuid-mtrr-forced", "whether KVM shows a guest CPUID.1:EDX.MTRR although KVM_SET_CPUID2 took it away"),
     ("clock", "the model by which the machine's clock charges accesses to memory (ci/bochs); none on silicon"),
     ("emulator", "what emulates the host of a KVM: bochs or qemu-svm in the lab; none on silicon"),
+    (
+        "host-hypervisor",
+        "whether the host runs under a hypervisor: CPUID.1:ECX[31]; that one may force a memory type under all of KVM's",
+    ),
     ("self-snoop", "whether the host's CPU shows self-snoop: /proc/cpuinfo has the flag ss"),
     ("tdp", "whether KVM uses EPT or NPT: parameter kvm_intel.ept or kvm_amd.npt; not known without sysfs"),
     ("tdp-mmu", "whether KVM's TDP MMU is used: parameter kvm.tdp_mmu, and `tdp`; not known without sysfs"),

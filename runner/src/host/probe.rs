@@ -126,6 +126,7 @@ impl Host {
         if let Some(emulator) = &self.emulator {
             set("emulator", Fact::Text(emulator.clone()));
         }
+        set("host-hypervisor", Fact::Bool(self.cpu.hypervisor.is_some()));
         set("self-snoop", Fact::Bool(self.cpu.self_snoop));
         set("apic-bus-cycles", Fact::Bool(kvm.apic_bus_cycles));
         set("quirks", Fact::Int(kvm.quirks.into()));
@@ -204,6 +205,17 @@ mod tests {
                 assert_eq!(fact(&[(vendor, "Y"), (TDP_MMU, "N")]).1, Some(false));
                 assert_eq!(fact(&[(vendor, "N"), (TDP_MMU, "Y")]).1, Some(false));
                 assert_eq!((fact(&[(vendor, "Y")]).1, fact(&[(TDP_MMU, "Y")]).1), (None, None));
+            }
+        }
+    }
+
+    #[test]
+    fn a_hypervisor_below_the_host_is_a_fact() {
+        let mut host = probe();
+        for below in [None, Some("KVMKVMKVM".to_owned())] {
+            host.cpu.hypervisor = below.clone();
+            if host.kvm.is_ok() {
+                assert_eq!(host.facts("kvm").bool("host-hypervisor"), Some(below.is_some()));
             }
         }
     }

@@ -141,7 +141,7 @@ fn witnesses(host: &Host) -> Section {
 
 fn nesting(host: &Host) -> Section {
     let below = match &host.cpu.hypervisor {
-        Some(name) => format!("a hypervisor, {name:?}"),
+        Some(name) => format!("a hypervisor, {name:?}, which may force WB under everything"),
         None => "bare metal, as far as CPUID says".to_owned(),
     };
     section("Nesting", [("below this kernel", below)])

@@ -98,7 +98,7 @@ fn each_limit_is_warned_of() {
         (|h| h.modules.vendor = Some("kvm_new".into()), "kvm_new is none whose policy"),
         (|h| kvm(h).quirks = 0x1ff, "6.12.78"),
         (|h| drop(h.modules.parameters.insert("kvm.ignore_msrs".into(), "Y".into())), "ignore_msrs is on"),
-        (|h| h.cpu.hypervisor = Some("KVMKVMKVM".into()), "runs in a VM (KVMKVMKVM)"),
+        (|h| h.cpu.hypervisor = Some("KVMKVMKVM".into()), "runs in a VM (KVMKVMKVM;"),
         (|h| kvm(h).cpuid_mtrr_forced = true, "shows guests CPUID.MTRR whatever"),
         (|h| drop(h.rights.blind.insert(Kind::Sptes, "no tracefs: mount it".into())), "decide. no tracefs: mount it."),
         (|h| h.taint = 1 << 9 | 1 << 12, "tainted (W)"),

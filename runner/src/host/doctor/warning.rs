@@ -156,8 +156,9 @@ impl fmt::Display for Warning {
             ),
             Warning::Nested { hypervisor } => write!(
                 f,
-                "KVM runs in a VM ({hypervisor}): the hypervisor below may force WB whatever this KVM decides, and it makes \
-                 timing noisy. Register tests are real; for effective types trust the SPTE leaves, or run on bare metal."
+                "KVM runs in a VM ({hypervisor}; fact host-hypervisor): the hypervisor below may force WB under everything, \
+                 whatever this KVM decides, and it makes timing noisy. Register tests are real; for effective types trust \
+                 the SPTE leaves, which are this KVM's own, or run on bare metal."
             ),
             Warning::IgnoreMsrs => f.write_str(
                 "kvm.ignore_msrs is on: accesses to unknown MSRs are swallowed, so tests that wait for #GP (mtrr-msr, \

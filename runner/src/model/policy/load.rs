@@ -59,12 +59,15 @@ impl Policies {
         self.0.get(id).ok_or_else(|| PolicyError::Unknown(id.to_owned(), known()))
     }
 
-    /// The policy that predicts what happens where these facts hold.
+    /// The policy that predicts what happens where these facts hold. One that does stands in for its bases that would.
     ///
     /// # Errors
     /// None does, or more than one.
     pub fn governing(&self, facts: &Facts) -> Result<&Policy, PolicyError> {
-        let mut governing = self.0.values().filter(|policy| policy.select.iter().any(|when| when.holds(facts)));
+        let mut all: Vec<&Policy> = self.iter().filter(|policy| policy.selects(facts)).collect();
+        let bases: Vec<&String> = all.iter().flat_map(|policy| &policy.bases).collect();
+        all.retain(|policy| !bases.contains(&&policy.id));
+        let mut governing = all.into_iter();
         match (governing.next(), governing.next()) {
             (Some(policy), None) => Ok(policy),
             (Some(first), Some(second)) => Err(PolicyError::Two { first: first.id.clone(), second: second.id.clone() }),
@@ -114,6 +117,7 @@ fn resolved(id: &str, files: &BTreeMap<String, (&Source, Policy)>) -> Result<Pol
             ConfigError::unknown(source, base.span(), "policy", name, files.keys().map(String::as_str))
         })?;
         policy.inherit(&at.1);
+        policy.bases.push(name.to_owned());
         seen.push(name);
     }
     Ok(policy)

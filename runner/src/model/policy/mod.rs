@@ -22,6 +22,7 @@ pub use rows::{
 };
 pub use when::When;
 
+use crate::host::facts::Facts;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -39,7 +40,10 @@ pub struct Policy {
     pub summary: String,
     /// The policy whose rows follow its own.
     base: Option<Spanned<String>>,
-    /// It governs where one of these holds.
+    /// The ids of its base, of that one's base, and so on.
+    #[serde(skip)]
+    bases: Vec<String>,
+    /// It governs where one of these holds; nowhere without any, as one that nothing probed can tell from another.
     #[serde(default)]
     select: Vec<When>,
     /// Whether it speaks of what the host does by KVM's ioctls.
@@ -70,6 +74,11 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether it says that it governs where these facts hold.
+    fn selects(&self, facts: &Facts) -> bool {
+        self.select.iter().any(|when| when.holds(facts))
+    }
+
     /// Adds the rows of `base` after the own ones.
     fn inherit(&mut self, base: &Policy) {
         self.host |= base.host;

@@ -23,11 +23,13 @@ fn facts(facts: &[(&str, Fact)]) -> Facts {
     Facts(facts.iter().map(|(name, fact)| ((*name).to_owned(), fact.clone())).collect())
 }
 
-fn kvm(apic_bus_cycles: bool) -> Facts {
+/// What tells one release's KVM from another's.
+fn kvm(apic_bus_cycles: bool, memslots_v2: bool, offers_ignore_guest_pat: bool) -> Facts {
     facts(&[
         ("machine", Fact::Text("kvm".into())),
         ("apic-bus-cycles", Fact::Bool(apic_bus_cycles)),
-        ("offers-ignore-guest-pat", Fact::Bool(false)),
+        ("memslots-v2", Fact::Bool(memslots_v2)),
+        ("offers-ignore-guest-pat", Fact::Bool(offers_ignore_guest_pat)),
     ])
 }
 
@@ -35,16 +37,21 @@ fn kvm(apic_bus_cycles: bool) -> Facts {
 fn one_policy_governs_each_machine() {
     let policies = carried();
     let governs = |facts: &Facts| policies.governing(facts).unwrap().id.clone();
-    assert_eq!(governs(&kvm(true)), "kvm-6.11");
-    assert_eq!(governs(&kvm(false)), "kvm-pre-6.11");
-    let mut with_quirk = kvm(true);
-    with_quirk.0.insert("offers-ignore-guest-pat".into(), Fact::Bool(true));
-    assert_eq!(governs(&with_quirk), "kvm-6.16");
+    assert_eq!(governs(&kvm(false, false, false)), "kvm-pre-6.7");
+    assert_eq!(governs(&kvm(false, true, false)), "kvm-6.7");
+    assert_eq!(governs(&kvm(true, true, false)), "kvm-6.11");
+    assert_eq!(governs(&kvm(true, true, true)), "kvm-6.16");
+    let of_vendor = |vendor: &str| {
+        let mut facts = kvm(true, true, false);
+        facts.0.insert("kvm-vendor".into(), Fact::Text(vendor.into()));
+        governs(&facts)
+    };
+    assert_eq!(["kvm_intel", "kvm_amd", "kvm_pvm"].map(of_vendor), ["kvm-6.11", "kvm-6.11", "kvm-pvm"]);
     assert_eq!(governs(&facts(&[("machine", Fact::Text("qemu-tcg".into()))])), "architecture");
     assert!(policies.governing(&Facts::default()).is_err());
     assert_eq!(
         policies.get("kvm").unwrap_err().to_string(),
-        "no policy `kvm`; there are architecture, kvm-6.11, kvm-6.16, kvm-pre-6.11"
+        "no policy `kvm`; there are architecture, kvm-6.11, kvm-6.11-rc, kvm-6.16, kvm-6.7, kvm-pre-6.7, kvm-pvm"
     );
 }
 
@@ -52,7 +59,15 @@ fn one_policy_governs_each_machine() {
 fn two_that_govern_are_an_error() {
     let text = "summary = 's'\nselect = [{ machine = 'kvm' }]\n";
     let policies = Policies::load(&[source("a", text), source("b", text)]).unwrap();
-    assert!(policies.governing(&kvm(true)).unwrap_err().to_string().contains("the policies a and b both"));
+    let facts = kvm(true, true, false);
+    assert!(policies.governing(&facts).unwrap_err().to_string().contains("the policies a and b both"));
+    // Unless one is made from the other, at whatever distance.
+    let based = |base: &str| format!("{text}base = '{base}'\n");
+    let files = [source("a", text), source("b", &based("a")), source("c", &based("b"))];
+    assert_eq!(Policies::load(&files).unwrap().governing(&facts).unwrap().id, "c");
+    let files = [source("a", text), source("b", &based("a")), source("c", &based("a"))];
+    let error = Policies::load(&files).unwrap().governing(&facts).unwrap_err().to_string();
+    assert!(error.contains("the policies b and c both"), "{error}");
 }
 
 #[test]
@@ -87,7 +102,7 @@ fn the_own_rows_come_before_those_of_the_base() {
         let rows = &policies.get(id).unwrap().registers;
         rows.iter().find(|row| row.msrs.iter().any(|msrs| msrs.has(0x201))).unwrap().stores_bits_above_maxphyaddr
     };
-    assert_eq!((first("kvm-pre-6.11"), first("kvm-6.11")), (true, false));
+    assert_eq!(["kvm-pre-6.7", "kvm-6.7", "kvm-6.11"].map(first), [true, true, false]);
 }
 
 /// Rows that always apply, of one file, must not speak of the same MSR, and one that needs facts must come before one

@@ -2,8 +2,11 @@
 //!
 //! Pure functions of register values. Which of them applies to a VM is for a policy to say.
 
+pub mod apm;
+mod caching;
 mod effective;
 mod mtrr;
 
+pub use caching::{Caching, CpuKind};
 pub use effective::{combine, under_ept, without_ept};
 pub use mtrr::{Lookup, Mtrrs, NoType};

@@ -26,7 +26,7 @@ guest::test!(
     "small",
     "Each type and IPAT of a small EPT leaf, with each type of the PAT, CR0.CD on and off, MTRRs WB and disabled.",
     Needs::BARE,
-    points = 362,
+    points = 372,
     |out| walk(out, Page::Small, &EACH_ENTRY)
 );
 
@@ -34,7 +34,7 @@ guest::test!(
     "large",
     "The same by a large EPT leaf and a large page of the nested guest.",
     Needs::BARE,
-    points = 362,
+    points = 372,
     |out| walk(out, Page::Large, &EACH_ENTRY)
 );
 
@@ -42,7 +42,7 @@ guest::test!(
     "unpaged",
     "Each type and IPAT of a small EPT leaf, with paging off in the nested guest, CR0.CD on and off.",
     Needs::BARE,
-    points = 82,
+    points = 92,
     |out| walk(out, Page::Small, &[None])
 );
 

@@ -32,7 +32,7 @@ const PAGE: u64 = 0x1000;
 const AREA: u64 = 0x1_0000;
 const HALF: u64 = AREA / 2;
 
-guest::test!("reset-state", "Touches a page with MTRRs, PAT and CR0 as they are made.", RAM, points = 6, |out| {
+guest::test!("reset-state", "Touches a page with MTRRs, PAT and CR0 as they are made.", RAM, points = 17, |out| {
     start(out, 0);
     touch(out, area(0));
 });
@@ -41,7 +41,7 @@ guest::test!(
     "default-type",
     "Gives IA32_MTRR_DEF_TYPE each type, and touches a page each time.",
     RAM,
-    points = 34,
+    points = 49,
     |out| {
         let _guard = Guard::new();
         start(out, 0);
@@ -56,7 +56,7 @@ guest::test!(
     "mtrr-types",
     "Gives a variable range each type, and touches pages at both its ends and behind it.",
     RAM,
-    points = 64,
+    points = 89,
     |out| {
         let _guard = Guard::new();
         start(out, 0);
@@ -74,7 +74,7 @@ guest::test!(
     "mtrr-disabled",
     "Touches pages in and out of a range while MTRRs are disabled.",
     RAM,
-    points = 15,
+    points = 27,
     |out| {
         let _guard = Guard::new();
         start(out, 0);
@@ -89,7 +89,7 @@ guest::test!(
     "overlap-uc-above",
     "Has a UC range overlap one of each other type, from the middle up.",
     RAM,
-    points = 52,
+    points = 70,
     |out| {
         overlap_uc(out, HALF, HALF, 0, AREA);
     }
@@ -98,12 +98,12 @@ guest::test!(
     "overlap-uc-below",
     "The same, with the UC range from the start, over all of it.",
     RAM,
-    points = 52,
+    points = 70,
     |out| {
         overlap_uc(out, 0, AREA, HALF, HALF);
     }
 );
-guest::test!("overlap-uc-same", "The same, with the UC range as the first half of it.", RAM, points = 52, |out| {
+guest::test!("overlap-uc-same", "The same, with the UC range as the first half of it.", RAM, points = 70, |out| {
     overlap_uc(out, 0, HALF, 0, AREA);
 });
 
@@ -125,7 +125,7 @@ guest::test!(
     "overlap-wt-wb",
     "Has ranges of WT and WB overlap, either one inside the other.",
     RAM,
-    points = 28,
+    points = 42,
     |out| {
         let _guard = Guard::new();
         start(out, 0);
@@ -144,7 +144,7 @@ guest::test!(
     "short-mask",
     "Leaves the mask bits from 32 on clear, and touches pages in the range and around it.",
     RAM,
-    points = 20,
+    points = 35,
     |out| {
         let _guard = Guard::new();
         start(out, 0);
@@ -159,7 +159,7 @@ guest::test!(
     "discontiguous-mask",
     "Leaves bit 14 of a mask for 4 KiB clear, and touches pages in the two parts of the range, between and behind.",
     RAM,
-    points = 20,
+    points = 35,
     |out| {
         let _guard = Guard::new();
         start(out, 0);
@@ -174,7 +174,7 @@ guest::test!(
     "unaligned-base",
     "Gives a range a base in its middle, and touches pages in both halves.",
     RAM,
-    points = 18,
+    points = 32,
     |out| {
         let _guard = Guard::new();
         start(out, 0);
@@ -189,7 +189,7 @@ guest::test!(
     "retype",
     "Changes the type of a range in use by one WRMSR, and touches the same pages again.",
     RAM,
-    points = 20,
+    points = 34,
     |out| {
         let _guard = Guard::new();
         start(out, 0);
@@ -206,7 +206,7 @@ guest::test!(
     "move",
     "Moves a UC range in use by one WRMSR, and touches pages of the old and the new place again.",
     RAM,
-    points = 24,
+    points = 40,
     |out| {
         let _guard = Guard::new();
         start(out, 0);
@@ -223,10 +223,10 @@ guest::test!(
     "mask-before-base",
     "With MTRRs enabled, writes the mask of a pair that was never used, then its base.",
     RAM,
-    points = 20,
+    points = 34,
     |out| new_pair(out, [(1, mask(HALF)), (0, area(0))])
 );
-guest::test!("base-before-mask", "The same, base first.", RAM, points = 20, |out| {
+guest::test!("base-before-mask", "The same, base first.", RAM, points = 34, |out| {
     new_pair(out, [(0, area(0)), (1, mask(HALF))]);
 });
 
@@ -248,7 +248,7 @@ guest::test!(
     "pat",
     "Writes the PAT, and touches the same page again and one through each entry.",
     RAM,
-    points = 30,
+    points = 50,
     |out| {
         let _guard = Guard::new();
         start(out, 0);
@@ -269,12 +269,12 @@ guest::test!(
     "cd",
     "Sets CR0.CD by MOV and clears it again, and each time touches the same pages and a new one.",
     RAM,
-    points = 30,
+    points = 48,
     |out| {
         cd(out, cr0_once);
     }
 );
-guest::test!("cd-sregs", "The same by KVM_SET_SREGS.", RAM, points = 30, |out| {
+guest::test!("cd-sregs", "The same by KVM_SET_SREGS.", RAM, points = 48, |out| {
     cd(out, |_, value| {
         ring(Step::SetCr0 { cpu: 0, value });
     });
@@ -299,7 +299,7 @@ guest::test!(
     "plug",
     "Plugs a device with non-coherent DMA in and out, and each time touches the same pages and new ones.",
     RAM.and(Needs::DMA),
-    points = 34,
+    points = 54,
     |out| {
         let _guard = Guard::new();
         start(out, 0);
@@ -319,7 +319,7 @@ guest::test!(
     "readonly-slot",
     "Reads pages of a read-only memslot in and out of a UC range.",
     RAM.and(Needs::READONLY_SLOTS),
-    points = 14,
+    points = 26,
     |out| {
         let _guard = Guard::new();
         start(out, READONLY);
@@ -337,7 +337,7 @@ guest::test!(
     "host-mmio",
     "Loads from a memslot over a PCI BAR of the host, in a range of type WB.",
     RAM.and(Needs::HOST_MMIO),
-    points = 10,
+    points = 21,
     |out| {
         let _guard = Guard::new();
         cpu::report_mtrrs_and_width(out);

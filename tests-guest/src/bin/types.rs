@@ -30,7 +30,7 @@ guest::test!(
     "variable",
     "Each type by a variable-range MTRR, with each type in each entry of the PAT, by small and large pages, CD on and off.",
     Needs::NONE,
-    points = 1_262,
+    points = 1_272,
     |out| {
         start(out);
         let targets = spare();
@@ -48,7 +48,7 @@ guest::test!(
     "default",
     "Each type as the MTRRs' default type, with each type in each entry of the PAT, by small and large pages, CD on and off.",
     Needs::NONE,
-    points = 1_142,
+    points = 1_152,
     |out| {
         start(out);
         let targets = spare();
@@ -62,7 +62,7 @@ guest::test!(
     "fixed",
     "Each type by a fixed-range MTRR of each size, with each type in each entry of the PAT, CD on and off.",
     Needs::NONE,
-    points = 1_952,
+    points = 1_962,
     |out| {
         start(out);
         let targets = FIXED.map(|(_, _, gpa)| Target { gpa, page: Page::Small });
@@ -76,7 +76,7 @@ guest::test!(
     "disabled",
     "MTRRs disabled, with each type in each entry of the PAT, by small and large pages, CD on and off.",
     Needs::NONE,
-    points = 278,
+    points = 288,
     |out| {
         start(out);
         let targets = spare();
@@ -92,7 +92,7 @@ guest::test!(
     "overlaps",
     "A page in two and in three variable ranges, of all types of which the SDM says what comes.",
     Needs::NONE,
-    points = 689,
+    points = 699,
     overlaps
 );
 

@@ -1,6 +1,6 @@
 //! The build itself: unpack, patch, instrument, configure, make.
 
-use super::recipe::{CLOCK, PATCH, Recipe, instrumentation};
+use super::recipe::{CLOCK, INSTRUMENTATION, PATCH, Recipe};
 use crate::apt::NoArchive;
 use crate::child;
 use liblzma::read::XzDecoder;
@@ -81,7 +81,7 @@ pub fn build(recipe: &Recipe, tarball: &Path, dir: &Path, log: &Path) -> Result<
     step("patch", Command::new("patch").args(["-p1", "--fuzz=0", "--force", "-i"]).arg(&patch), dir, log)?;
     let instrument = source(dir).join("instrument").join(CLOCK);
     fs::create_dir(&instrument)?;
-    for (name, text) in instrumentation() {
+    for (name, text) in INSTRUMENTATION {
         fs::write(instrument.join(name), text)?;
     }
     fs::copy(source(dir).join("instrument/stubs/Makefile.in"), instrument.join("Makefile.in"))?;

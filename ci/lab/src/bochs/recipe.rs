@@ -1,10 +1,7 @@
 //! The recipe: everything that a build depends on, as it was when the lab was built.
 
 use crate::cache;
-use kvm_memtype::config::Set;
-use kvm_memtype::model::clock::{Clock, Clocks};
 use serde::Deserialize;
-use std::fmt::Write;
 
 const RECIPE: &str = include_str!("../../../bochs/recipe.toml");
 
@@ -14,11 +11,12 @@ const STEPS: &str = "1";
 /// The patch.
 pub const PATCH: &str = include_str!("../../../bochs/memtypes.patch");
 
-/// Name of the clock that the instrumentation makes.
+/// Name of the instrumentation, which is that of its directory and of its model of time.
 pub const CLOCK: &str = "memtime";
 
-/// Files of the instrumentation, by name.
-const INSTRUMENTATION: [(&str, &str); 2] = [
+/// Files of the instrumentation, by name; among them the table of costs.
+pub const INSTRUMENTATION: [(&str, &str); 3] = [
+    ("costs.h", include_str!("../../../bochs/memtime/costs.h")),
     ("instrument.h", include_str!("../../../bochs/memtime/instrument.h")),
     ("instrument.cc", include_str!("../../../bochs/memtime/instrument.cc")),
 ];
@@ -68,35 +66,9 @@ impl Recipe {
         let Recipe { source, build } = self;
         let mut texts = vec![STEPS.to_owned(), source.sha256.clone(), PATCH.to_owned(), build.flags.clone()];
         texts.extend(build.configure.clone());
-        texts.extend(instrumentation().into_iter().map(|(_, text)| text));
+        texts.extend(INSTRUMENTATION.map(|(_, text)| text.to_owned()));
         cache::digest(texts.iter().map(String::as_str))
     }
-}
-
-/// The files of the instrumentation, by name; among them the table of costs.
-///
-/// # Panics
-/// The clock is not among the configurations, which a test rules out.
-pub fn instrumentation() -> Vec<(&'static str, String)> {
-    let set = Set::load(None).expect("the embedded configurations");
-    let clocks = Clocks::load(set.sources("clocks").map(|(_, source)| source)).expect("the embedded clocks");
-    let ticks = ticks(clocks.get(CLOCK).expect("the clock of the instrumentation"));
-    INSTRUMENTATION.map(|(name, text)| (name, text.to_owned())).into_iter().chain([("ticks.h", ticks)]).collect()
-}
-
-/// The table of costs in C, indexed by the encoding of memory types. An encoding that is none costs nothing.
-fn ticks(clock: &Clock) -> String {
-    let mut table = [(0, 0); 8];
-    for (memtype, load, store) in clock.ticks() {
-        table[memtype as usize] = (load, store);
-    }
-    let mut text =
-        format!("// Made from configs/clocks/{CLOCK}.toml.\n#define MEMTIME_CLOCK \"{CLOCK}\"\n#define MEMTIME_TICKS");
-    for (n, (load, store)) in table.iter().enumerate() {
-        let _ = write!(text, "{} {{ {load}, {store} }}", if n == 0 { "" } else { "," });
-    }
-    text.push('\n');
-    text
 }
 
 #[cfg(test)]
@@ -111,11 +83,9 @@ mod tests {
     }
 
     #[test]
-    fn the_table_in_c_is_that_of_the_clock() {
-        let files = instrumentation();
-        let (_, ticks) = files.iter().find(|(name, _)| *name == "ticks.h").unwrap();
-        let table = "{ 200, 200 }, { 150, 20 }, { 0, 0 }, { 0, 0 }, { 0, 60 }, { 0, 80 }, { 0, 0 }, { 200, 200 }\n";
-        assert!(ticks.ends_with(&format!("#define MEMTIME_TICKS {table}")), "{ticks}");
+    fn the_instrumentation_names_itself() {
+        let (_, header) = INSTRUMENTATION.iter().find(|(name, _)| *name == "instrument.h").unwrap();
+        assert!(header.contains(&format!("\n#define MEMTIME_CLOCK \"{CLOCK}\"\n")), "{header}");
     }
 
     #[test]

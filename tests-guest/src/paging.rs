@@ -18,12 +18,14 @@ pub enum Page {
     Small,
     /// 2 MiB.
     Large,
+    /// 1 GiB, where [`has_huge`].
+    Huge,
 }
 
 // Bits of an entry of a paging structure: SDM Vol. 3A "4-Level Paging and 5-Level Paging".
 /// Present, writable, and for CPL3 too.
 const PRESENT_WRITABLE_USER: u64 = 7;
-/// An entry of a page directory maps a page of 2 MiB.
+/// An entry of a page directory maps a page of 2 MiB, one of a page-directory-pointer table a page of 1 GiB.
 const PS: u64 = 1 << 7;
 /// The address in an entry, of a table or of a small page.
 const ADDRESS: u64 = 0xf_ffff_ffff_f000;
@@ -34,6 +36,7 @@ impl Page {
         match self {
             Page::Small => 0x1000,
             Page::Large => 0x20_0000,
+            Page::Huge => 0x4000_0000,
         }
     }
 
@@ -45,9 +48,14 @@ impl Page {
         let at = gpa & !(self.size() - 1);
         match self {
             Page::Small => at | pwt_pcd | pat << 7 | PRESENT_WRITABLE_USER,
-            Page::Large => at | pwt_pcd | pat << 12 | PS | PRESENT_WRITABLE_USER,
+            Page::Large | Page::Huge => at | pwt_pcd | pat << 12 | PS | PRESENT_WRITABLE_USER,
         }
     }
+}
+
+/// Whether CPUID shows pages of 1 GiB.
+pub fn has_huge() -> bool {
+    cpu::leaf(0x8000_0001, 0).registers[3] >> 26 & 1 == 1
 }
 
 /// A page of RAM, filled with zeros and aligned to its size, that nobody else uses. It is never freed.
@@ -66,24 +74,38 @@ pub fn spare(page: Page) -> u64 {
 /// Maps the page of that size at `gpa` through the entry `pat_entry` of the PAT, one to one as before, for all vCPUs.
 /// Drops what the TLB of this vCPU holds; each other one has to [`flush`] its own. Caches are left alone.
 ///
-/// The first small page of a large one takes memory for a table. The pages around it stay mapped as they were.
+/// The first page inside a larger one takes memory for a table. The pages around it stay mapped as they were.
 ///
 /// # Panics
 /// The address is not mapped at all, or there is no memory for the table.
 pub fn map(gpa: u64, page: Page, pat_entry: u8) {
     assert!(gpa < MAPPED && pat_entry < 8, "a page that cannot be mapped");
-    let directory = table(entry(table(entry(cpu::cr3(), 0).read()), gpa >> 30).read());
-    let large = entry(directory, gpa >> 21);
-    match page {
-        Page::Large => large.write(page.leaf(gpa, pat_entry)),
-        Page::Small => {
-            if large.read() & PS != 0 {
-                large.write(split(large.read()) | PRESENT_WRITABLE_USER);
-            }
-            entry(table(large.read()), gpa >> 12).write(page.leaf(gpa, pat_entry));
-        }
-    }
+    let pointers = table(entry(cpu::cr3(), 0).read());
+    let leaf = match page {
+        Page::Huge => entry(pointers, gpa >> 30),
+        Page::Large => entry(directory(pointers, gpa), gpa >> 21),
+        Page::Small => entry(small_pages(directory(pointers, gpa), gpa), gpa >> 12),
+    };
+    leaf.write(page.leaf(gpa, pat_entry));
     flush();
+}
+
+/// The directory of the 1 GiB around `gpa`, made if that is one page.
+fn directory(pointers: u64, gpa: u64) -> u64 {
+    inside(entry(pointers, gpa >> 30), Page::Large)
+}
+
+/// The table of small pages of the 2 MiB around `gpa`, made if that is one page.
+fn small_pages(directory: u64, gpa: u64) -> u64 {
+    inside(entry(directory, gpa >> 21), Page::Small)
+}
+
+/// The table to which an entry leads; a page that it maps is split into pages of size `page` before.
+fn inside(entry: VolatilePtr<'static, u64>, page: Page) -> u64 {
+    if entry.read() & PS != 0 {
+        entry.write(split(entry.read(), page) | PRESENT_WRITABLE_USER);
+    }
+    table(entry.read())
 }
 
 /// Drops all that the TLB of this vCPU holds. There are no global pages.
@@ -92,13 +114,13 @@ pub fn flush() {
     unsafe { asm!("mov cr3, {}", in(reg) cpu::cr3(), options(nostack, preserves_flags)) };
 }
 
-/// A new table of small pages that maps what the large page `leaf` maps, in the same way.
-fn split(leaf: u64) -> u64 {
+/// A new table of pages of size `page` that maps what the leaf one level above maps, in the same way.
+fn split(leaf: u64, page: Page) -> u64 {
     let pat_entry = ((leaf >> 3 & 3) | (leaf >> 12 & 1) << 2) as u8;
-    let base = leaf & ADDRESS & !(Page::Large.size() - 1);
+    let base = leaf & ADDRESS & !(512 * page.size() - 1);
     let new = spare(Page::Small);
     for n in 0..512 {
-        entry(new, n).write(Page::Small.leaf(base + n * Page::Small.size(), pat_entry));
+        entry(new, n).write(page.leaf(base + n * page.size(), pat_entry));
     }
     new
 }

@@ -41,7 +41,7 @@ impl Ept {
         self.root | POINTER
     }
 
-    /// Maps the page of that size at `gpa` with this type. All else in the same 2 MiB is WB.
+    /// Maps the page of that size, small or large, at `gpa` with this type. All else in the same 2 MiB is WB.
     pub fn map(&mut self, gpa: u64, page: Page, ept: EptType) {
         assert!(gpa < MAPPED && gpa.is_multiple_of(page.size()), "a page that EPT cannot map here");
         let large = gpa & !(Page::Large.size() - 1);
@@ -57,6 +57,7 @@ impl Ept {
                 }
                 set(self.directory, index, table | ALL);
             }
+            Page::Huge => panic!("EPT maps no page of 1 GiB here: there is no such memory"),
         }
         invalidate();
     }

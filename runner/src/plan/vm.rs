@@ -18,6 +18,9 @@ pub struct VmConfig {
     /// Whether CPUID.1:EDX shows MTRR.
     #[serde(default = "yes")]
     pub cpuid_mtrr: bool,
+    /// Whether CPUID.1:EDX shows self-snoop, where the host's CPU has it.
+    #[serde(default = "yes")]
+    pub cpuid_self_snoop: bool,
     /// KVM's quirks that are disabled before the first vCPU is made (KVM_CAP_DISABLE_QUIRKS2).
     #[serde(default)]
     pub disable_quirks: Quirks,
@@ -46,6 +49,7 @@ impl Default for VmConfig {
             summary: String::new(),
             maxphyaddr: None,
             cpuid_mtrr: true,
+            cpuid_self_snoop: true,
             disable_quirks: Quirks::default(),
             non_coherent_dma: false,
         }
@@ -131,6 +135,7 @@ mod tests {
         let vms = VmConfig::all(&Set::load(None).unwrap()).unwrap();
         assert_eq!((vms["default"].maxphyaddr, vms["default"].cpuid_mtrr), (None, true));
         assert_eq!((vms["no-mtrr-cpuid"].maxphyaddr, vms["no-mtrr-cpuid"].cpuid_mtrr), (None, false));
+        assert_eq!((vms["no-self-snoop"].cpuid_mtrr, vms["no-self-snoop"].cpuid_self_snoop), (true, false));
         for (id, quirks, dma) in [
             ("quirk-ignore-guest-pat-off", 1 << 9, false),
             ("quirk-cd-nw-cleared-off", 1 << 1, false),

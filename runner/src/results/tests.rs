@@ -21,6 +21,7 @@ fn header(cells: &[&str]) -> Header {
         summary: "plain".to_owned(),
         maxphyaddr: Some(36),
         cpuid_mtrr: false,
+        cpuid_self_snoop: false,
         disable_quirks: Quirks(1 << 9),
         non_coherent_dma: true,
     };

@@ -102,9 +102,10 @@ impl Machine for BochsMachine {
         if let Some(reason) = foreign::lacks(OFFERED, needs, vm) {
             return Some(reason);
         }
-        if !vm.cpuid_mtrr && !self.bochs.excludes_features {
+        if let (Some(feature), false) = (hidden(vm).next(), self.bochs.excludes_features) {
             return Some(format!(
-                "CPUID.1:EDX.MTRR cannot be hidden: Bochs can since 3.0, and this is {}",
+                "CPUID.1:EDX.{} cannot be hidden: Bochs can since 3.0, and this is {}",
+                feature.to_uppercase(),
                 self.bochs.version
             ));
         }
@@ -122,9 +123,7 @@ impl Machine for BochsMachine {
     fn run(&self, job: &Job<'_>) -> Result<Observed, MachineError> {
         let start = Instant::now();
         let mut config = Config { cpus: job.needs.cpu_count(), ..Config::default() };
-        if !job.vm.cpuid_mtrr {
-            config.exclude.push("mtrr".to_owned());
-        }
+        config.exclude.extend(hidden(job.vm).map(str::to_owned));
         let words = format!("{BOCHS_WORD} run={:x} test={}", job.run, job.test);
         let said = boot(&self.bochs, &config, job.elf, &words, job.limits)?;
         if !said.has_begun() {
@@ -170,4 +169,9 @@ fn end(said: &Said) -> End {
             End::Unexpected(format!("Bochs ended: {}", said.ended.reason().unwrap_or("it gave no reason")))
         }
     }
+}
+
+/// The CPU features that a VM's configuration hides, as Bochs names them.
+fn hidden(vm: &VmConfig) -> impl Iterator<Item = &'static str> {
+    [(vm.cpuid_mtrr, "mtrr"), (vm.cpuid_self_snoop, "ss")].into_iter().filter(|(shown, _)| !shown).map(|(_, name)| name)
 }

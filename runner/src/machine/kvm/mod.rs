@@ -24,13 +24,14 @@ use std::collections::HashSet;
 use vfio::Vfio;
 use wire::needs::Needs;
 
-/// CPUID leaf with the feature bits of old: EDX bit 12 is MTRR, EBX bits 31:24 the initial APIC id.
+/// CPUID leaf with the feature bits of old: EDX bit 12 is MTRR, bit 27 self-snoop, EBX bits 31:24 the initial APIC id.
 const LEAF_FEATURES: u32 = 1;
 /// CPUID leaves with the x2APIC id in EDX.
 const LEAVES_TOPOLOGY: [u32; 2] = [0xb, 0x1f];
 /// CPUID leaf with MAXPHYADDR in EAX bits 7:0.
 const LEAF_ADDRESS_SIZES: u32 = 0x8000_0008;
 const EDX_MTRR: u32 = 1 << 12;
+const EDX_SELF_SNOOP: u32 = 1 << 27;
 
 /// Why a test that is a hypervisor itself cannot be done on a machine that has one.
 pub(crate) const NOT_BARE: &str = "it needs a machine without a hypervisor under the guest: --machine bochs";
@@ -143,6 +144,9 @@ fn adapt(entry: &mut kvm_cpuid_entry2, vm: &VmConfig, index: u8) {
             entry.ebx = entry.ebx & 0x00ff_ffff | u32::from(index) << 24;
             if !vm.cpuid_mtrr {
                 entry.edx &= !EDX_MTRR;
+            }
+            if !vm.cpuid_self_snoop {
+                entry.edx &= !EDX_SELF_SNOOP;
             }
         }
         LEAF_ADDRESS_SIZES => {

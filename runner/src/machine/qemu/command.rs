@@ -49,12 +49,13 @@ pub fn arguments(accel: Accel, platform: Platform, kernel: &str, guest: &Guest<'
 
 fn cpu(accel: Accel, model: &str, vm: &VmConfig) -> String {
     let mtrr = if vm.cpuid_mtrr { "" } else { ",-mtrr" };
+    let self_snoop = if vm.cpuid_self_snoop { "" } else { ",-ss" };
     let bits = match (vm.maxphyaddr, accel) {
         (Some(bits), _) => format!(",phys-bits={bits},host-phys-bits=off"),
         (None, Accel::Kvm) => ",host-phys-bits=on".to_owned(),
         (None, Accel::Tcg) => format!(",phys-bits={TCG_MAXPHYADDR}"),
     };
-    format!("{model}{mtrr}{bits}")
+    format!("{model}{mtrr}{self_snoop}{bits}")
 }
 
 #[cfg(test)]
@@ -82,5 +83,7 @@ mod tests {
     fn the_configuration_is_the_cpus() {
         assert!(line(Accel::Kvm, None, true).contains("|model,host-phys-bits=on|"));
         assert!(line(Accel::Kvm, Some(36), false).contains("|model,-mtrr,phys-bits=36,host-phys-bits=off|"));
+        let vm = VmConfig { cpuid_self_snoop: false, ..VmConfig::default() };
+        assert_eq!(cpu(Accel::Kvm, "model", &vm), "model,-ss,host-phys-bits=on");
     }
 }

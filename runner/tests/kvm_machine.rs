@@ -12,7 +12,7 @@ use std::time::Duration;
 use wire::host::HostRecord;
 use wire::needs::Needs;
 use wire::register::Register;
-use wire::step::{SlotApi, Status, Step};
+use wire::step::{SlotApi, SlotMemory, Status, Step};
 
 /// For guests that do not end.
 const SHORT: Limits = Limits { timeout: Duration::from_millis(300), output: 1 << 13 };
@@ -264,9 +264,9 @@ fn dma_is_plugged_where_there_is_a_provider() {
 fn a_slot_outside_the_window_is_refused() {
     let Some(machine) = kvm() else { return };
     for (slot, gpa, pages) in
-        [(0, 0xd000_0000, 1), (1, 0, 1), (1, 0xd000_0000, 0), (1, 0xd020_0000, 1), (1, u64::MAX << 12, 2)]
+        [(0, 0xd000_0000, 1), (1, 0, 1), (1, 0xd000_0000, 0), (1, 0xd100_0000, 1), (1, u64::MAX << 12, 2)]
     {
-        let step = Step::SetSlot { api: SlotApi::V1, slot, flags: 0, gpa, pages };
+        let step = Step::SetSlot { api: SlotApi::V1, slot, flags: 0, gpa, pages, memory: SlotMemory::Small };
         let record = HostRecord::Step { step, status: Status::Invalid, value: 0 };
         assert_eq!(ring(&machine, step), Line::Host(record));
     }

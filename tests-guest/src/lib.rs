@@ -29,6 +29,7 @@ pub mod mtrr;
 pub mod paging;
 pub mod registry;
 pub mod report;
+pub mod slot;
 pub mod smp;
 pub mod sweep;
 pub mod timed;

@@ -1,8 +1,9 @@
 //! The runner's own account of a run: vCPU state at creation, host steps and what they replied, MMIO exits.
 
 use crate::register::Place;
-use crate::step::{MceEvent, SlotApi, Status, Step};
+use crate::step::{MceEvent, SlotApi, SlotMemory, Status, Step};
 use crate::text::{TextError, Words};
+use alloc::string::ToString;
 use core::fmt;
 use core::str::FromStr;
 
@@ -91,12 +92,16 @@ impl fmt::Display for Step {
             Step::InjectMce { cpu, event: MceEvent { bank, status, addr, misc, mcg_status } } => {
                 write!(f, "inject-mce {cpu:x} {bank:x} {status:x} {addr:x} {misc:x} {mcg_status:x}")
             }
-            Step::SetSlot { api, slot, flags, gpa, pages } => {
-                write!(f, "set-slot {api} {slot:x} {flags:x} {gpa:x} {pages:x}")
+            Step::SetSlot { api, slot, flags, gpa, pages, memory } => {
+                write!(f, "set-slot {api} {slot:x} {flags:x} {gpa:x} {pages:x}")?;
+                // As records were before there were other kinds.
+                if memory == SlotMemory::Small { Ok(()) } else { write!(f, " {memory}") }
             }
             Step::DeleteSlot { api, slot } => write!(f, "delete-slot {api} {slot:x}"),
-            Step::Poke { slot, offset, value } => write!(f, "poke {slot:x} {offset:x} {value:x}"),
-            Step::Peek { slot, offset } => write!(f, "peek {slot:x} {offset:x}"),
+            Step::Poke { slot, offset, value, flush } => {
+                write!(f, "{}poke {slot:x} {offset:x} {value:x}", flushing(flush))
+            }
+            Step::Peek { slot, offset, flush } => write!(f, "{}peek {slot:x} {offset:x}", flushing(flush)),
             Step::StartCpu { cpu, entry, stack, argument } => {
                 write!(f, "start-cpu {cpu:x} {entry:x} {stack:x} {argument:x}")
             }
@@ -104,8 +109,13 @@ impl fmt::Display for Step {
             Step::PlugDma => f.write_str("plug-dma"),
             Step::UnplugDma => f.write_str("unplug-dma"),
             Step::SetMmioSlot { slot, gpa } => write!(f, "set-mmio-slot {slot:x} {gpa:x}"),
+            Step::DisableQuirks { quirks } => write!(f, "disable-quirks {quirks:x}"),
         }
     }
+}
+
+const fn flushing(flush: bool) -> &'static str {
+    if flush { "flush-" } else { "" }
 }
 
 fn step(words: &mut Words<'_>) -> Result<Step, TextError> {
@@ -141,10 +151,21 @@ fn step(words: &mut Words<'_>) -> Result<Step, TextError> {
             flags: words.hex("memslot flags")?,
             gpa: words.hex("an address")?,
             pages: words.hex("a number of pages")?,
+            memory: match words.peek() {
+                Some("->") => SlotMemory::Small,
+                _ => words.parse("a kind of memory")?,
+            },
         },
         "delete-slot" => Step::DeleteSlot { api: words.parse("v1 or v2")?, slot: words.hex(SLOT)? },
-        "poke" => Step::Poke { slot: words.hex(SLOT)?, offset: words.hex(OFFSET)?, value: words.hex(VALUE)? },
-        "peek" => Step::Peek { slot: words.hex(SLOT)?, offset: words.hex(OFFSET)? },
+        kind @ ("poke" | "flush-poke") => Step::Poke {
+            slot: words.hex(SLOT)?,
+            offset: words.hex(OFFSET)?,
+            value: words.hex(VALUE)?,
+            flush: kind != "poke",
+        },
+        kind @ ("peek" | "flush-peek") => {
+            Step::Peek { slot: words.hex(SLOT)?, offset: words.hex(OFFSET)?, flush: kind != "peek" }
+        }
         "start-cpu" => Step::StartCpu {
             cpu: words.hex(CPU)?,
             entry: words.hex("an address")?,
@@ -155,6 +176,7 @@ fn step(words: &mut Words<'_>) -> Result<Step, TextError> {
         "plug-dma" => Step::PlugDma,
         "unplug-dma" => Step::UnplugDma,
         "set-mmio-slot" => Step::SetMmioSlot { slot: words.hex(SLOT)?, gpa: words.hex("an address")? },
+        "disable-quirks" => Step::DisableQuirks { quirks: words.hex("quirks")? },
         other => return Err(TextError::new("a step", other)),
     })
 }
@@ -180,12 +202,34 @@ impl FromStr for SlotApi {
     }
 }
 
+impl fmt::Display for SlotMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SlotMemory::Small => "small",
+            SlotMemory::Thp => "thp",
+            SlotMemory::Hugetlb2M => "hugetlb-2m",
+            SlotMemory::Hugetlb1G => "hugetlb-1g",
+            SlotMemory::Memfd => "memfd",
+        })
+    }
+}
+
+impl FromStr for SlotMemory {
+    type Err = TextError;
+
+    fn from_str(s: &str) -> Result<Self, TextError> {
+        let wanted = || TextError::new("small, thp, hugetlb-2m, hugetlb-1g or memfd", s);
+        SlotMemory::ALL.into_iter().find(|kind| kind.to_string() == s).ok_or_else(wanted)
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Status::Done => f.write_str("done"),
             Status::Refused => f.write_str("refused"),
             Status::Invalid => f.write_str("invalid"),
+            Status::NoMemory => f.write_str("no-memory"),
             Status::Errno(errno) => write!(f, "errno-{errno:x}"),
         }
     }
@@ -199,6 +243,7 @@ impl FromStr for Status {
             "done" => Ok(Status::Done),
             "refused" => Ok(Status::Refused),
             "invalid" => Ok(Status::Invalid),
+            "no-memory" => Ok(Status::NoMemory),
             _ => {
                 let errno = s.strip_prefix("errno-").ok_or_else(|| TextError::new("a status", s))?;
                 crate::text::hex(errno, "an errno").map(Status::Errno)
@@ -211,7 +256,6 @@ impl FromStr for Status {
 mod tests {
     use super::*;
     use crate::register::Register;
-    use alloc::string::ToString;
     use alloc::vec;
     use proptest::prelude::*;
 
@@ -231,16 +275,24 @@ mod tests {
             any::<(u8, u8, u64, u64, u64, u64)>().prop_map(|(cpu, bank, status, addr, misc, mcg_status)| {
                 Step::InjectMce { cpu, event: MceEvent { bank, status, addr, misc, mcg_status } }
             }),
-            (api(), any::<(u8, u32, u64, u32)>()).prop_map(|(api, (slot, flags, gpa, pages))| Step::SetSlot {
-                api,
-                slot,
-                flags,
-                gpa,
-                pages
-            }),
+            (api(), any::<(u8, u32, u64, u32)>(), 0..SlotMemory::ALL.len()).prop_map(
+                |(api, (slot, flags, gpa, pages), kind)| Step::SetSlot {
+                    api,
+                    slot,
+                    flags,
+                    gpa,
+                    pages,
+                    memory: SlotMemory::ALL[kind]
+                }
+            ),
             (api(), any::<u8>()).prop_map(|(api, slot)| Step::DeleteSlot { api, slot }),
-            any::<(u8, u32, u64)>().prop_map(|(slot, offset, value)| Step::Poke { slot, offset, value }),
-            any::<(u8, u32)>().prop_map(|(slot, offset)| Step::Peek { slot, offset }),
+            any::<(u8, u32, u64, bool)>().prop_map(|(slot, offset, value, flush)| Step::Poke {
+                slot,
+                offset,
+                value,
+                flush
+            }),
+            any::<(u8, u32, bool)>().prop_map(|(slot, offset, flush)| Step::Peek { slot, offset, flush }),
             any::<(u8, u64, u64, u64)>().prop_map(|(cpu, entry, stack, argument)| Step::StartCpu {
                 cpu,
                 entry,
@@ -249,6 +301,7 @@ mod tests {
             }),
             prop_oneof![Just(Step::Mark), Just(Step::PlugDma), Just(Step::UnplugDma)],
             any::<(u8, u64)>().prop_map(|(slot, gpa)| Step::SetMmioSlot { slot, gpa }),
+            any::<u32>().prop_map(|quirks| Step::DisableQuirks { quirks }),
         ]
     }
 
@@ -257,6 +310,7 @@ mod tests {
             Just(Status::Done),
             Just(Status::Refused),
             Just(Status::Invalid),
+            Just(Status::NoMemory),
             any::<u32>().prop_map(Status::Errno)
         ]
     }

@@ -41,8 +41,9 @@ pub const IMAGE: u64 = 0x10_0000;
 /// GPA of the test window: nothing lies there until a test puts a memslot there. Below 4 GiB, above any guest's RAM,
 /// and clear of the I/O APIC and the local APIC.
 pub const WINDOW: u64 = 0xd000_0000;
-/// Size of the test window in bytes.
-pub const WINDOW_SIZE: u64 = 0x20_0000;
+/// Size of the test window in bytes: room for some whole pages of 2 MiB. The 1 GiB around it, 0xc0000000 to 0xffffffff, holds
+/// nothing else but what is above 0xfe000000.
+pub const WINDOW_SIZE: u64 = 0x100_0000;
 
 /// CR0 of a vCPU that the embedded VMM starts in 64-bit mode: PG, WP, NE, ET, MP, PE.
 pub const START_CR0: u64 = 0x8001_0033;

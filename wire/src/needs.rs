@@ -1,5 +1,7 @@
 //! What a test needs of the machine that it runs on.
 
+use crate::step::SlotMemory;
+
 /// A set of needs and a number of vCPUs, as stored in a guest's ELF section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Needs(pub u64);
@@ -29,9 +31,15 @@ impl Needs {
     pub const SPTES: Needs = Needs(1 << 17);
     /// No hypervisor between the guest and the (modelled) CPU, so that it can itself be one.
     pub const BARE: Needs = Needs(1 << 18);
+    /// Transparent huge pages of 2 MiB for a memslot.
+    pub const THP: Needs = Needs(1 << 19);
+    /// hugetlb pages of 2 MiB for a memslot.
+    pub const HUGETLB_2M: Needs = Needs(1 << 20);
+    /// A hugetlb page of 1 GiB for a memslot.
+    pub const HUGETLB_1G: Needs = Needs(1 << 21);
 
     /// Each flag with the word that stands for it in lists and in skip reasons.
-    pub const WORDS: [(Needs, &'static str); 11] = [
+    pub const WORDS: [(Needs, &'static str); 14] = [
         (Needs::STEPS, "host-steps"),
         (Needs::APIC, "apic"),
         (Needs::ONE_REG, "one-reg"),
@@ -43,7 +51,20 @@ impl Needs {
         (Needs::HOST_MMIO, "host-mmio"),
         (Needs::SPTES, "sptes"),
         (Needs::BARE, "bare-metal"),
+        (Needs::THP, "thp"),
+        (Needs::HUGETLB_2M, "hugetlb-2m"),
+        (Needs::HUGETLB_1G, "hugetlb-1g"),
     ];
+
+    /// What a memslot with that kind of memory needs of the host, besides memslots.
+    pub const fn memory(kind: SlotMemory) -> Needs {
+        match kind {
+            SlotMemory::Small | SlotMemory::Memfd => Needs::NONE,
+            SlotMemory::Thp => Needs::THP,
+            SlotMemory::Hugetlb2M => Needs::HUGETLB_2M,
+            SlotMemory::Hugetlb1G => Needs::HUGETLB_1G,
+        }
+    }
 
     /// `count` vCPUs, 1 to 255.
     pub const fn cpus(count: u8) -> Needs {

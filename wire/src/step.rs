@@ -30,14 +30,16 @@ pub enum Step {
     /// KVM_X86_SET_MCE.
     InjectMce { cpu: u8, event: MceEvent },
     /// Makes, changes or moves a memslot. Its memory is zero when the slot is made, stays through a deletion and is
-    /// found again when the slot is made anew.
-    SetSlot { api: SlotApi, slot: u8, flags: u32, gpa: u64, pages: u32 },
+    /// found again when the slot is made anew, which must be of the same kind then.
+    SetSlot { api: SlotApi, slot: u8, flags: u32, gpa: u64, pages: u32, memory: SlotMemory },
     /// Sets a memslot's size to 0, which deletes it.
     DeleteSlot { api: SlotApi, slot: u8 },
-    /// Writes eight bytes of a slot's memory through the HVA.
-    Poke { slot: u8, offset: u32, value: u64 },
-    /// Reads eight bytes of a slot's memory through the HVA; replies with the value.
-    Peek { slot: u8, offset: u32 },
+    /// Writes eight bytes of a slot's memory through the HVA, which is WB. With `flush`, CLFLUSH goes before, so that no
+    /// old line is written to, and after, so that the bytes are in memory.
+    Poke { slot: u8, offset: u32, value: u64, flush: bool },
+    /// Reads eight bytes of a slot's memory through the HVA, which is WB; replies with the value. With `flush`, CLFLUSH
+    /// goes before, so that the bytes come from memory.
+    Peek { slot: u8, offset: u32, flush: bool },
     /// Sets a vCPU's registers to 64-bit mode, as the one that boots was, and runs it from `entry` with RSP and RDI.
     StartCpu { cpu: u8, entry: u64, stack: u64, argument: u64 },
     /// Nothing but a place in the log: what the witnesses saw until now stands before it, what they see later after it.
@@ -48,6 +50,8 @@ pub enum Step {
     UnplugDma,
     /// Makes a memslot of one page whose memory is that of a PCI BAR of the host.
     SetMmioSlot { slot: u8, gpa: u64 },
+    /// KVM_ENABLE_CAP of KVM_CAP_DISABLE_QUIRKS2 with these quirks.
+    DisableQuirks { quirks: u32 },
 }
 
 /// Which ioctl sets a memslot.
@@ -57,6 +61,21 @@ pub enum SlotApi {
     V1,
     /// KVM_SET_USER_MEMORY_REGION2.
     V2,
+}
+
+/// The host's memory behind a memslot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SlotMemory {
+    /// Anonymous memory in pages of 4 KiB.
+    Small,
+    /// Anonymous memory in transparent huge pages of 2 MiB.
+    Thp,
+    /// hugetlb pages of 2 MiB.
+    Hugetlb2M,
+    /// hugetlb pages of 1 GiB.
+    Hugetlb1G,
+    /// A memfd's pages of 4 KiB.
+    Memfd,
 }
 
 /// A machine check for KVM_X86_SET_MCE (`struct kvm_x86_mce`).
@@ -85,6 +104,8 @@ pub enum Status {
     Errno(u32),
     /// The VMM will not do it: no such vCPU or slot, a vCPU that is running, a range that it will not map.
     Invalid,
+    /// The host gave no memory of that kind for a slot, so that KVM was not asked.
+    NoMemory,
 }
 
 /// A step and its reply, as words in guest memory.
@@ -117,17 +138,18 @@ impl Step {
             Step::InjectMce { cpu, event: MceEvent { bank, status, addr, misc, mcg_status } } => {
                 [11, cpu as u64, bank as u64, status, addr, misc, mcg_status, 0]
             }
-            Step::SetSlot { api, slot, flags, gpa, pages } => {
-                [12, api.word(), slot as u64, flags as u64, gpa, pages as u64, 0, 0]
+            Step::SetSlot { api, slot, flags, gpa, pages, memory } => {
+                [12, api.word(), slot as u64, flags as u64, gpa, pages as u64, memory as u64, 0]
             }
             Step::DeleteSlot { api, slot } => [13, api.word(), slot as u64, 0, 0, 0, 0, 0],
-            Step::Poke { slot, offset, value } => [14, slot as u64, offset as u64, value, 0, 0, 0, 0],
-            Step::Peek { slot, offset } => [15, slot as u64, offset as u64, 0, 0, 0, 0, 0],
+            Step::Poke { slot, offset, value, flush } => [14, slot as u64, offset as u64, value, flush as u64, 0, 0, 0],
+            Step::Peek { slot, offset, flush } => [15, slot as u64, offset as u64, flush as u64, 0, 0, 0, 0],
             Step::StartCpu { cpu, entry, stack, argument } => [16, cpu as u64, entry, stack, argument, 0, 0, 0],
             Step::Mark => [17, 0, 0, 0, 0, 0, 0, 0],
             Step::PlugDma => [18, 0, 0, 0, 0, 0, 0, 0],
             Step::UnplugDma => [19, 0, 0, 0, 0, 0, 0, 0],
             Step::SetMmioSlot { slot, gpa } => [20, slot as u64, gpa, 0, 0, 0, 0, 0],
+            Step::DisableQuirks { quirks } => [21, quirks as u64, 0, 0, 0, 0, 0, 0],
         }
     }
 
@@ -158,15 +180,17 @@ impl Step {
                 flags: c.try_into().ok()?,
                 gpa: d,
                 pages: e.try_into().ok()?,
+                memory: SlotMemory::from_word(f)?,
             },
             13 => Step::DeleteSlot { api: api?, slot: b.try_into().ok()? },
-            14 => Step::Poke { slot: a.try_into().ok()?, offset: b.try_into().ok()?, value: c },
-            15 => Step::Peek { slot: a.try_into().ok()?, offset: b.try_into().ok()? },
+            14 => Step::Poke { slot: a.try_into().ok()?, offset: b.try_into().ok()?, value: c, flush: d == 1 },
+            15 => Step::Peek { slot: a.try_into().ok()?, offset: b.try_into().ok()?, flush: c == 1 },
             16 => Step::StartCpu { cpu: cpu.ok()?, entry: b, stack: c, argument: d },
             17 => Step::Mark,
             18 => Step::PlugDma,
             19 => Step::UnplugDma,
             20 => Step::SetMmioSlot { slot: a.try_into().ok()?, gpa: b },
+            21 => Step::DisableQuirks { quirks: a.try_into().ok()? },
             _ => return None,
         };
         // Words that the step does not use must be zero: a block that was not filled with care is no step.
@@ -191,6 +215,25 @@ impl SlotApi {
     }
 }
 
+impl SlotMemory {
+    /// Every kind.
+    pub const ALL: [SlotMemory; 5] =
+        [SlotMemory::Small, SlotMemory::Thp, SlotMemory::Hugetlb2M, SlotMemory::Hugetlb1G, SlotMemory::Memfd];
+
+    /// Size of its pages in bytes.
+    pub const fn page_size(self) -> u64 {
+        match self {
+            SlotMemory::Small | SlotMemory::Memfd => 1 << 12,
+            SlotMemory::Thp | SlotMemory::Hugetlb2M => 1 << 21,
+            SlotMemory::Hugetlb1G => 1 << 30,
+        }
+    }
+
+    fn from_word(word: u64) -> Option<Self> {
+        SlotMemory::ALL.into_iter().find(|&kind| kind as u64 == word)
+    }
+}
+
 impl Status {
     /// The word that goes into a reply.
     pub const fn word(self) -> u64 {
@@ -199,6 +242,7 @@ impl Status {
             Status::Refused => 2,
             Status::Invalid => 3,
             Status::Errno(errno) => (errno as u64) << 8 | 4,
+            Status::NoMemory => 5,
         }
     }
 
@@ -208,6 +252,7 @@ impl Status {
             1 => Status::Done,
             2 => Status::Refused,
             4 => Status::Errno((word >> 8) as u32),
+            5 => Status::NoMemory,
             _ => Status::Invalid,
         }
     }

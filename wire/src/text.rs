@@ -53,6 +53,11 @@ impl<'a> Words<'a> {
         self.0.next().filter(|w| !w.is_empty()).ok_or_else(|| TextError::new(wanted, ""))
     }
 
+    /// The next word, left where it is.
+    pub(crate) fn peek(&self) -> Option<&'a str> {
+        self.0.clone().next()
+    }
+
     pub(crate) fn hex<T: TryFrom<u64>>(&mut self, wanted: &'static str) -> Result<T, TextError> {
         hex(self.word(wanted)?, wanted)
     }

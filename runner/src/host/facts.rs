@@ -62,7 +62,7 @@ pub const NAMES: &[(&str, &str)] = &[
     ("unrestricted-guest", "parameter kvm_intel.unrestricted_guest; not known without sysfs or on another vendor"),
     ("maxphyaddr", "MAXPHYADDR that the guest sees, in bits"),
     ("cpuid-mtrr", "whether CPUID.1:EDX shows the guest MTRR"),
-    ("disabled-quirks", "the quirks that the VM configuration disables"),
+    ("disabled-quirks", "the quirks that the VM configuration disables, and host steps after it"),
     ("non-coherent-dma", "whether the VM configuration has a device whose DMA is not coherent, before a vCPU runs"),
 ];
 

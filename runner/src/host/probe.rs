@@ -6,7 +6,7 @@ use super::facts::{Fact, Facts};
 use super::kvm::{Kvm, KvmTrouble};
 use super::module::Modules;
 use super::pci::Device;
-use super::quirks::{CD_NW_CLEARED, IGNORE_GUEST_PAT};
+use super::quirks::{CD_NW_CLEARED, IGNORE_GUEST_PAT, Quirks};
 use super::rights::Rights;
 use crate::machine::qemu::TCG_MAXPHYADDR;
 use crate::plan::vm::VmConfig;
@@ -150,12 +150,24 @@ pub fn vm_facts(host: &Facts, vm: &VmConfig) -> Facts {
     }
     let mtrr = vm.cpuid_mtrr || host.is("cpuid-mtrr-forced");
     facts.0.insert("cpuid-mtrr".to_owned(), Fact::Bool(mtrr));
-    facts.0.insert("disabled-quirks".to_owned(), Fact::Int(vm.disable_quirks.0.into()));
     facts.0.insert("non-coherent-dma".to_owned(), Fact::Bool(vm.non_coherent_dma));
-    let mut set = |name: &str, fact: bool| facts.0.insert(name.to_owned(), Fact::Bool(fact));
-    set("ignore-guest-pat", vm.disable_quirks.0 & IGNORE_GUEST_PAT == 0);
-    set("cd-nw-cleared", vm.disable_quirks.0 & CD_NW_CLEARED == 0);
+    set_quirks(&mut facts, Some(vm.disable_quirks));
     facts
+}
+
+/// Sets the facts of a VM in which user space has disabled these quirks; takes them away if it is not known which.
+pub fn set_quirks(facts: &mut Facts, disabled: Option<Quirks>) {
+    let on = |disabled: Quirks, quirk| Fact::Bool(disabled.0 & quirk == 0);
+    for (name, fact) in [
+        ("disabled-quirks", disabled.map(|disabled| Fact::Int(disabled.0.into()))),
+        ("ignore-guest-pat", disabled.map(|disabled| on(disabled, IGNORE_GUEST_PAT))),
+        ("cd-nw-cleared", disabled.map(|disabled| on(disabled, CD_NW_CLEARED))),
+    ] {
+        match fact {
+            Some(fact) => facts.0.insert(name.to_owned(), fact),
+            None => facts.0.remove(name),
+        };
+    }
 }
 
 #[cfg(test)]

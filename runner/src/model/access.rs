@@ -68,7 +68,7 @@ impl<'p> Replay<'p> {
 
     /// The first row that speaks of an MSR here.
     pub(super) fn row(&self, index: u32) -> Option<&'p RegisterRow> {
-        let speaks = |row: &&RegisterRow| row.msrs.iter().any(|msrs| msrs.has(index)) && row.when.holds(self.facts);
+        let speaks = |row: &&RegisterRow| row.msrs.iter().any(|msrs| msrs.has(index)) && row.when.holds(&self.facts);
         self.policy.registers.iter().find(speaks)
     }
 

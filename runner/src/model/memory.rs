@@ -72,7 +72,7 @@ impl<'p> Replay<'p> {
 
     /// The effective type that is predicted of a timed page.
     pub(super) fn effective(&self, timed: &Timed) -> Result<Prediction<'p>, Why> {
-        let speaks = |row: &&'p EffectiveRow| row.nested == timed.nested.is_some() && row.when.holds(self.facts);
+        let speaks = |row: &&'p EffectiveRow| row.nested == timed.nested.is_some() && row.when.holds(&self.facts);
         let row = self.policy.effective.iter().find(speaks).ok_or(Why::NoRow)?;
         let cpu = self.state.cpu_if(timed.cpu);
         let (memtype, rule) = match row.by {

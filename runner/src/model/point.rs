@@ -239,6 +239,7 @@ pub enum Rule {
     SlotFixed,
     SlotOverlap,
     SlotAbsent,
+    Quirks,
     Listed,
     VmConfig,
     OneToOne,
@@ -320,6 +321,8 @@ pub enum Why {
     IgnoreMsrs,
     /// The VMM would not do the step.
     Vmm,
+    /// The host gave no memory for the slot.
+    NoMemory,
     /// The access is outside the test window.
     Window,
     /// The guest timed no page by which times could be read, or not with all probes that takes.

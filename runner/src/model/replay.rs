@@ -22,7 +22,8 @@ impl<'p, F: FnMut(Action, Effect, Result<Prediction<'p>, Why>)> Decide<'p> for F
 #[derive(Debug, Clone)]
 pub struct Replay<'p> {
     pub(super) policy: &'p Policy,
-    pub(super) facts: &'p Facts,
+    /// What holds of host and VM. A step that disables quirks changes it.
+    pub(super) facts: Facts,
     pub(super) state: State,
     pub(super) leaves: Leaves<'p>,
 }
@@ -30,11 +31,11 @@ pub struct Replay<'p> {
 impl<'p> Replay<'p> {
     /// Starts with a VM of which nothing is known but the facts. Where no witness sees SPTEs, leaves are taken to be as
     /// the policy says.
-    pub fn new(policy: &'p Policy, facts: &'p Facts, sees_sptes: bool) -> Self {
+    pub fn new(policy: &'p Policy, facts: &Facts, sees_sptes: bool) -> Self {
         let maxphyaddr = facts.int("maxphyaddr").and_then(|bits| bits.try_into().ok());
         let mut state = State::new(maxphyaddr);
         state.plugged = facts.is("non-coherent-dma");
-        Replay { policy, facts, state, leaves: Leaves::new(sees_sptes) }
+        Replay { policy, facts: facts.clone(), state, leaves: Leaves::new(sees_sptes) }
     }
 
     /// Takes the next event and adds the points that it decides.
@@ -151,6 +152,7 @@ impl<'p> Replay<'p> {
     fn step(&mut self, step: Step, status: Status, value: u64) -> Result<Prediction<'p>, Why> {
         let predicted = match status {
             Status::Invalid => Err(Why::Vmm),
+            Status::NoMemory => Err(Why::NoMemory),
             _ if !self.policy.host => Err(Why::NotHost),
             _ => self.predict_step(step),
         };

@@ -52,7 +52,7 @@ impl<'p> Replay<'p> {
     /// KVM changed an SPTE.
     pub(super) fn spte(&mut self, gfn: u64, level: u8, old: u64, new: u64, decide: &mut impl Decide<'p>) {
         let Some(gpa) = window_gpa(gfn) else { return };
-        let Some(format) = Format::of(self.facts) else {
+        let Some(format) = Format::of(&self.facts) else {
             return decide(Action::Leaf { gpa, level }, Effect::Happened, Err(Why::LeafFormat));
         };
         let maps = |spte| format.entry(spte, level) == Entry::Leaf;
@@ -118,7 +118,7 @@ impl<'p> Replay<'p> {
     /// The leaf that `cpu` gets if it faults.
     fn leaf_by(&self, gpa: u64, host_mmio: bool, cpu: &Cpu) -> Result<Prediction<'p>, Why> {
         let cd = cpu.cr0.map(|cr0| cr0 & CR0_CD != 0);
-        let applies = self.policy.leaves.iter().filter(|row| row.when.holds(self.facts));
+        let applies = self.policy.leaves.iter().filter(|row| row.when.holds(&self.facts));
         let row: &'p LeafRow = first(applies.map(|row| {
             let conditions = [
                 holds(row.host_mmio, Some(host_mmio)),
@@ -179,7 +179,7 @@ impl<'p> Replay<'p> {
         let msrs = &self.state.cpu(cpu).msrs;
         let enabled = msrs.get(&MTRR_DEF_TYPE).map(|def_type| def_type & MTRRS_ENABLED != 0);
         let (base, mask) = (msrs.get(&(index & !1)).copied(), msrs.get(&(index | 1)).copied());
-        let speaks = |row: &&'p ZapRow| row.on.contains(&event) && row.when.holds(self.facts);
+        let speaks = |row: &&'p ZapRow| row.on.contains(&event) && row.when.holds(&self.facts);
         let row = first(self.policy.zaps.iter().filter(speaks).map(|row| {
             (
                 row,

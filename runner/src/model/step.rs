@@ -3,9 +3,11 @@
 use super::mce::{self, Mce};
 use super::memslot::{self, EEXIST, EINVAL, ENOENT, Slot};
 use super::point::{Effect, Prediction, Rule, Why};
-use super::policy::{FlagRule, ZapEvent};
+use super::policy::{FlagRule, QuirkRule, ZapEvent};
 use super::register::{Fate, View};
 use super::replay::Replay;
+use crate::host::probe::set_quirks;
+use crate::host::quirks::Quirks;
 use wire::layout::{FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, START_CR0, VARIABLE_MTRRS};
 use wire::step::{Status, Step};
 
@@ -88,8 +90,8 @@ impl<'p> Replay<'p> {
                 let (rule, expected) = if taken { (Rule::Always, DONE) } else { (Rule::MceInvalid, INVALID) };
                 by("KVM_X86_SET_MCE", rule, mce::INJECT_SOURCE, expected)
             }
-            Step::SetSlot { api, slot, flags, gpa, pages } => {
-                let row = memslot::flags(&self.policy.memslot_flags, api, flags, self.facts)?;
+            Step::SetSlot { api, slot, flags, gpa, pages, .. } => {
+                let row = memslot::flags(&self.policy.memslot_flags, api, flags, &self.facts)?;
                 let refused = row.and_then(|row| match row.reply {
                     FlagRule::Accepted => None,
                     FlagRule::Einval => Some((row, INVALID)),
@@ -109,7 +111,7 @@ impl<'p> Replay<'p> {
                 by("memslot", rule, memslot::SOURCE, expected)
             }
             Step::Poke { .. } => by("memslot's memory", Rule::Always, "mmap of the VMM", DONE),
-            Step::Peek { slot, offset } => {
+            Step::Peek { slot, offset, .. } => {
                 let value = self.state.slots.load(slot, offset.into(), 8);
                 let expected = value.map_or(Effect::AnyReply, |value| reply(Status::Done, value));
                 by("memslot's memory", Rule::Kept, "mmap of the VMM", expected)
@@ -129,6 +131,11 @@ impl<'p> Replay<'p> {
             Step::SetMmioSlot { slot, gpa } => {
                 let (expected, rule) = self.state.slots.reply(slot, Slot::new(gpa, 1, 0));
                 by("memslot", rule, memslot::SOURCE, expected)
+            }
+            Step::DisableQuirks { quirks } => {
+                let offered = self.facts.int("quirks").ok_or(Why::Unknown)?;
+                let expected = if u64::from(quirks) & !offered == 0 { DONE } else { INVALID };
+                by("quirks", Rule::Quirks, "x86.c:kvm_vm_ioctl_enable_cap", expected)
             }
         }
     }
@@ -180,8 +187,8 @@ impl<'p> Replay<'p> {
                 self.slot_goes(slot);
                 self.state.slots.delete(slot);
             }
-            Step::Poke { slot, offset, value } => self.state.slots.store(slot, offset.into(), 8, value),
-            Step::Peek { slot, offset } => self.state.slots.store(slot, offset.into(), 8, value),
+            Step::Poke { slot, offset, value, .. } => self.state.slots.store(slot, offset.into(), 8, value),
+            Step::Peek { slot, offset, .. } => self.state.slots.store(slot, offset.into(), 8, value),
             Step::StartCpu { cpu, .. } => {
                 let cpu = self.state.cpu(cpu);
                 (cpu.cr0, cpu.cr4) = (Some(START_CR0), Some(super::state::START_CR4));
@@ -197,6 +204,16 @@ impl<'p> Replay<'p> {
                 self.happened(event, 0, 0);
             }
             Step::Mark => {}
+            Step::DisableQuirks { quirks } => {
+                let before = self.facts.int("disabled-quirks").map(|before| before as u32);
+                let after = before.and_then(|before| match self.policy.disabled_quirks {
+                    Some(QuirkRule::Kept) => Some(before | quirks),
+                    Some(QuirkRule::OnAgain) => Some(quirks),
+                    None => (before & !quirks == 0).then_some(quirks),
+                });
+                set_quirks(&mut self.facts, after.map(Quirks));
+                self.happened(ZapEvent::DisableQuirks, 0, 0);
+            }
         }
     }
 

@@ -2,11 +2,12 @@
 
 use super::names::{Bits, Errno, Exception, Hex, Msr};
 use super::point::{Action, Effect, Exit, Rule, Why};
+use crate::host::quirks::Quirks;
 use std::fmt;
 use wire::outcome::After;
 use wire::record::{Timed, Trap};
 use wire::register::{Place, Register};
-use wire::step::{SlotApi, Status, Step};
+use wire::step::{SlotApi, SlotMemory, Status, Step};
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -110,17 +111,34 @@ impl fmt::Display for StepWords {
                 "vCPU {cpu}: KVM_X86_SET_MCE bank {} status {:#x} MCG_STATUS {:#x}",
                 event.bank, event.status, event.mcg_status
             ),
-            Step::SetSlot { api, slot, flags, gpa, pages } => {
-                write!(f, "{}: slot {slot} with flags {flags:#x}, {pages} pages at GPA {gpa:#x}", ioctl(api))
+            Step::SetSlot { api, slot, flags, gpa, pages, memory } => {
+                write!(f, "{}: slot {slot} with flags {flags:#x}, {pages} pages at GPA {gpa:#x}", ioctl(api))?;
+                match memory {
+                    SlotMemory::Small => Ok(()),
+                    SlotMemory::Thp => f.write_str(", transparent huge pages"),
+                    SlotMemory::Hugetlb2M => f.write_str(", hugetlb pages of 2M"),
+                    SlotMemory::Hugetlb1G => f.write_str(", hugetlb pages of 1G"),
+                    SlotMemory::Memfd => f.write_str(", a memfd"),
+                }
             }
             Step::DeleteSlot { api, slot } => write!(f, "{}: slot {slot} deleted", ioctl(api)),
-            Step::Poke { slot, offset, value } => write!(f, "HVA of slot {slot}, offset {offset:#x} <- {value:#x}"),
-            Step::Peek { slot, offset } => write!(f, "HVA of slot {slot}, offset {offset:#x} read"),
+            Step::Poke { slot, offset, value, flush } => {
+                let flushes = if flush { ", CLFLUSH before and after" } else { "" };
+                write!(f, "HVA of slot {slot}, offset {offset:#x} <- {value:#x}{flushes}")
+            }
+            Step::Peek { slot, offset, flush } => {
+                let flushes = if flush { " after CLFLUSH" } else { "" };
+                write!(f, "HVA of slot {slot}, offset {offset:#x} read{flushes}")
+            }
             Step::StartCpu { cpu, .. } => write!(f, "vCPU {cpu}: started in 64-bit mode"),
             Step::Mark => f.write_str("a mark for the witnesses"),
             Step::PlugDma => f.write_str("KVM_DEV_VFIO_FILE_ADD: non-coherent DMA plugged in"),
             Step::UnplugDma => f.write_str("KVM_DEV_VFIO_FILE_DEL: non-coherent DMA taken away"),
             Step::SetMmioSlot { slot, gpa } => write!(f, "slot {slot} with a page of a PCI BAR at GPA {gpa:#x}"),
+            Step::DisableQuirks { quirks } => {
+                let names: Vec<_> = Quirks(quirks).names().collect();
+                write!(f, "KVM_CAP_DISABLE_QUIRKS2 {quirks:#x} ({})", names.join(", "))
+            }
         }
     }
 }
@@ -163,6 +181,7 @@ impl fmt::Display for EffectOf {
                 Status::Refused => f.write_str("refused (no entry taken)"),
                 Status::Errno(errno) => write!(f, "fails with {}", Errno(errno)),
                 Status::Invalid => f.write_str("not done by the VMM"),
+                Status::NoMemory => f.write_str("no memory of the host for it"),
             },
             Effect::AnyReply => f.write_str("done, with a value, whichever"),
             Effect::AnyErrno => f.write_str("fails with some error"),
@@ -220,6 +239,7 @@ impl fmt::Display for Rule {
             Rule::SlotFixed => "a memslot cannot change its size or whether it is read-only",
             Rule::SlotOverlap => "memslots cannot overlap",
             Rule::SlotAbsent => "there is no such memslot",
+            Rule::Quirks => "KVM_CAP_DISABLE_QUIRKS2 says which quirks can be disabled",
             Rule::Listed => "whether KVM lists it",
             Rule::VmConfig => "what the VM configuration shows",
             Rule::OneToOne => "each exit belongs to an access",
@@ -266,6 +286,7 @@ impl fmt::Display for Why {
             Why::MceCaps => "the MCE capabilities that KVM supports are not known",
             Why::IgnoreMsrs => "kvm.ignore_msrs is on or not known, and may swallow it",
             Why::Vmm => "the VMM would not do the step",
+            Why::NoMemory => "the host gave no memory for the slot",
             Why::Window => "the access is outside the test window",
             Why::NoScale => "no page of this vCPU was timed by which these times could be read",
             Why::NoContrast { hit, miss } => {

@@ -17,7 +17,7 @@ use guest::{cpu, cr0, paging, timed};
 use wire::layout::{CR0_CD, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, WINDOW};
 use wire::memtype::MemType;
 use wire::needs::Needs;
-use wire::step::{SlotApi, Step};
+use wire::step::{SlotApi, SlotMemory, Step};
 
 guest::family!();
 
@@ -355,7 +355,14 @@ guest::test!(
 fn start(out: &mut Out, flags: u32) {
     cpu::report_mtrrs_and_width(out);
     timed::calibrate(out);
-    ring(Step::SetSlot { api: SlotApi::V1, slot: SLOT, flags, gpa: WINDOW, pages: SLOT_PAGES });
+    ring(Step::SetSlot {
+        api: SlotApi::V1,
+        slot: SLOT,
+        flags,
+        gpa: WINDOW,
+        pages: SLOT_PAGES,
+        memory: SlotMemory::Small,
+    });
     ring(Step::Mark);
 }
 

@@ -6,9 +6,10 @@
 use guest::doorbell::ring;
 use guest::mmio::{read, write};
 use guest::report::Out;
+use guest::slot;
 use wire::layout::WINDOW;
 use wire::needs::Needs;
-use wire::step::{SlotApi, Status, Step};
+use wire::step::{SlotApi, SlotMemory, Status, Step};
 
 guest::family!();
 
@@ -69,14 +70,14 @@ guest::test!("readonly-user", "The same at CPL3.", READONLY_SLOTS, points = 48, 
 
 fn readonly(out: &mut Out, cpl: u8) {
     set(READONLY);
-    ring(Step::Poke { slot: SLOT, offset: 0, value: PATTERN });
-    ring(Step::Poke { slot: SLOT, offset: 8, value: !PATTERN });
+    ring(Step::Poke { slot: SLOT, offset: 0, value: PATTERN, flush: false });
+    ring(Step::Poke { slot: SLOT, offset: 8, value: !PATTERN, flush: false });
     for (offset, width) in accesses() {
         read(out, cpl, WINDOW + offset, width);
         write(out, cpl, WINDOW + 8 + offset, width, PATTERN);
     }
-    ring(Step::Peek { slot: SLOT, offset: 0 });
-    ring(Step::Peek { slot: SLOT, offset: 8 });
+    ring(Step::Peek { slot: SLOT, offset: 0, flush: false });
+    ring(Step::Peek { slot: SLOT, offset: 8, flush: false });
     read(out, cpl, WINDOW + 8, 8);
 }
 
@@ -89,14 +90,56 @@ guest::test!(
         set(0);
         for cpl in [0, 3] {
             for (offset, width) in accesses() {
-                ring(Step::Poke { slot: SLOT, offset: 0, value: PATTERN });
+                ring(Step::Poke { slot: SLOT, offset: 0, value: PATTERN, flush: false });
                 write(out, cpl, WINDOW + offset, width, !PATTERN);
                 read(out, cpl, WINDOW + offset, width);
-                ring(Step::Peek { slot: SLOT, offset: 0 });
+                ring(Step::Peek { slot: SLOT, offset: 0, flush: false });
             }
         }
     }
 );
+
+guest::test!(
+    "memory-memfd",
+    "Loads and stores at both ends of 2 MiB of a memfd; the host writes and reads them, with and without CLFLUSH.",
+    SLOTS,
+    points = 11,
+    |out| memory(out, SlotMemory::Memfd)
+);
+guest::test!("memory-thp", "The same of a transparent huge page.", SLOTS.and(Needs::THP), points = 11, |out| memory(
+    out,
+    SlotMemory::Thp
+));
+guest::test!(
+    "memory-hugetlb-2m",
+    "The same of a hugetlb page of 2 MiB.",
+    SLOTS.and(Needs::HUGETLB_2M),
+    points = 11,
+    |out| memory(out, SlotMemory::Hugetlb2M)
+);
+guest::test!(
+    "memory-hugetlb-1g",
+    "The same of the start of a hugetlb page of 1 GiB.",
+    SLOTS.and(Needs::HUGETLB_1G),
+    points = 11,
+    |out| memory(out, SlotMemory::Hugetlb1G)
+);
+
+fn memory(out: &mut Out, memory: SlotMemory) {
+    const PAGES: u32 = 0x200;
+    if !slot::make(out, SLOT, WINDOW, PAGES, memory) {
+        return;
+    }
+    for offset in [0, PAGES * 0x1000 - 8] {
+        let gpa = WINDOW + u64::from(offset);
+        ring(Step::Poke { slot: SLOT, offset, value: PATTERN, flush: true });
+        read(out, 3, gpa, 8);
+        write(out, 3, gpa, 8, !PATTERN);
+        for flush in [true, false] {
+            ring(Step::Peek { slot: SLOT, offset, flush });
+        }
+    }
+}
 
 guest::test!(
     "delete",
@@ -111,7 +154,7 @@ guest::test!(
             ring(Step::DeleteSlot { api: SlotApi::V1, slot: SLOT });
             read(out, cpl, WINDOW + 0x10, 8);
             write(out, cpl, WINDOW + 0x10, 8, !PATTERN);
-            ring(Step::Peek { slot: SLOT, offset: 0x10 });
+            ring(Step::Peek { slot: SLOT, offset: 0x10, flush: false });
             set(0);
             read(out, cpl, WINDOW + 0x10, 8);
             ring(Step::DeleteSlot { api: SlotApi::V1, slot: SLOT });
@@ -135,7 +178,7 @@ guest::test!(
             read(out, 0, WINDOW, 8);
             write(out, 0, WINDOW, 8, !PATTERN);
             read(out, 0, WINDOW, 8);
-            ring(Step::Peek { slot: SLOT, offset: 0 });
+            ring(Step::Peek { slot: SLOT, offset: 0, flush: false });
         }
     }
 );
@@ -153,7 +196,7 @@ guest::test!(
         ring(Step::SetMmioSlot { slot: SLOT, gpa: WINDOW + 0x3000 });
         read(out, 0, WINDOW, 4);
         read(out, 0, WINDOW + 0x3000, 4);
-        ring(Step::Peek { slot: SLOT, offset: 0 });
+        ring(Step::Peek { slot: SLOT, offset: 0, flush: false });
         ring(Step::DeleteSlot { api: SlotApi::V1, slot: SLOT });
         read(out, 0, WINDOW + 0x3000, 4);
     }
@@ -177,7 +220,7 @@ guest::test!(
 fn flags(api: SlotApi) {
     let flags = [0].into_iter().chain((0..32).map(|bit| 1 << bit));
     for (slot, flags) in (SLOT..).zip(flags) {
-        let made = ring(Step::SetSlot { api, slot, flags, gpa: WINDOW, pages: 1 });
+        let made = ring(Step::SetSlot { api, slot, flags, gpa: WINDOW, pages: 1, memory: SlotMemory::Small });
         if made.status == Status::Done {
             ring(Step::DeleteSlot { api, slot });
         }
@@ -186,7 +229,7 @@ fn flags(api: SlotApi) {
 
 /// Makes the slot at the start of the window, of one page.
 fn set(flags: u32) {
-    ring(Step::SetSlot { api: SlotApi::V1, slot: SLOT, flags, gpa: WINDOW, pages: 1 });
+    ring(Step::SetSlot { api: SlotApi::V1, slot: SLOT, flags, gpa: WINDOW, pages: 1, memory: SlotMemory::Small });
 }
 
 /// Each offset and width whose access does not cross an eight-byte boundary.

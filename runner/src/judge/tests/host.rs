@@ -10,7 +10,7 @@ use wire::layout::{PAT, WINDOW};
 use wire::outcome::{Fault, Outcome};
 use wire::record::{Access, CpuidLeaf, Trap};
 use wire::register::{Place, Register};
-use wire::step::{MceEvent, SlotApi, Status, Step};
+use wire::step::{MceEvent, SlotApi, SlotMemory, Status, Step};
 
 const EINVAL: Status = Status::Errno(22);
 
@@ -62,7 +62,7 @@ fn set_sregs_refuses_what_mov_cr0_refuses_but_keeps_what_that_drops() {
 
 #[test]
 fn a_step_that_the_vmm_will_not_do_is_the_harness_s_fault() {
-    let peek = Step::Peek { slot: 1, offset: 0 };
+    let peek = Step::Peek { slot: 1, offset: 0, flush: false };
     let judgement = verdict(|_, log| log.step(peek, Status::Invalid));
     assert_eq!(judgement.verdict, Verdict::Error);
     assert_eq!(judgement.reason, "HVA of slot 1, offset 0x0 read: the VMM would not do the step");
@@ -89,7 +89,7 @@ fn a_copied_vcpu_is_equal() {
 }
 
 fn slot(flags: u32, pages: u32, gpa: u64) -> Step {
-    Step::SetSlot { api: SlotApi::V1, slot: 1, flags, gpa, pages }
+    Step::SetSlot { api: SlotApi::V1, slot: 1, flags, gpa, pages, memory: SlotMemory::Small }
 }
 
 #[test]
@@ -97,13 +97,21 @@ fn memslot_flags_are_known_or_refused() {
     passes(|_, log| {
         for bit in 2..32 {
             log.step(slot(1 << bit, 1, WINDOW), EINVAL);
-            let step = Step::SetSlot { api: SlotApi::V2, slot: 1, flags: 1 << bit, gpa: WINDOW, pages: 1 };
+            let step = Step::SetSlot {
+                api: SlotApi::V2,
+                slot: 1,
+                flags: 1 << bit,
+                gpa: WINDOW,
+                pages: 1,
+                memory: SlotMemory::Small,
+            };
             log.step(step, EINVAL);
         }
         log.step(slot(3, 1, WINDOW), Status::Done);
         log.step(slot(1, 1, WINDOW), EINVAL);
         log.step(slot(2, 2, WINDOW), EINVAL);
-        let other = Step::SetSlot { api: SlotApi::V1, slot: 2, flags: 0, gpa: WINDOW, pages: 1 };
+        let other =
+            Step::SetSlot { api: SlotApi::V1, slot: 2, flags: 0, gpa: WINDOW, pages: 1, memory: SlotMemory::Small };
         log.step(other, Status::Errno(17));
         log.step(slot(2, 1, WINDOW + 0x1000), Status::Done);
         log.step(other, Status::Done);
@@ -146,7 +154,7 @@ fn an_access_leaves_the_vm_where_no_slot_is_and_only_there() {
         out.access(load(WINDOW, 8, 0));
         out.access(store(WINDOW + 4, 2, 0xbeef));
         out.access(load(WINDOW, 8, 0xbeef_0000_0000));
-        log.reply(Step::Peek { slot: 1, offset: 0 }, 0xbeef_0000_0000);
+        log.reply(Step::Peek { slot: 1, offset: 0, flush: false }, 0xbeef_0000_0000);
         log.step(Step::DeleteSlot { api: SlotApi::V1, slot: 1 }, Status::Done);
         exit(log, false, 8, WINDOW, 1);
         out.access(load(WINDOW, 8, 1));
@@ -155,7 +163,7 @@ fn an_access_leaves_the_vm_where_no_slot_is_and_only_there() {
         out.access(load(WINDOW + 4, 4, 0xbeef));
         exit(log, true, 1, WINDOW, 0xff);
         out.access(store(WINDOW, 1, 0xff));
-        log.step(Step::Poke { slot: 1, offset: 0, value: 7 }, Status::Done);
+        log.step(Step::Poke { slot: 1, offset: 0, value: 7, flush: false }, Status::Done);
         out.access(load(WINDOW, 1, 7));
     });
 }

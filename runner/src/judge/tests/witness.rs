@@ -10,7 +10,7 @@ use wire::layout::WINDOW;
 use wire::outcome::Outcome;
 use wire::record::Access;
 use wire::register::Place;
-use wire::step::{SlotApi, Status, Step};
+use wire::step::{SlotApi, SlotMemory, Status, Step};
 
 const WARNING: &str = "WARNING: CPU: 0 PID: 97 at arch/x86/kvm/mmu/mmu.c:6090 kvm_zap_gfn_range+0x2c9/0x2d0 [kvm]";
 const VALID: u64 = 0x0007_0406_0007_0406;
@@ -99,7 +99,8 @@ fn a_gap_makes_sptes_doubtful_and_nothing_else() {
     let facts = with(&facts(), &[("tdp", Fact::Bool(true)), ("non-coherent-dma", Fact::Bool(false))]);
     let judged = |gaps: &[&str], pat: u64| {
         let observed = run(|out, log| {
-            let slot = Step::SetSlot { api: SlotApi::V1, slot: 1, flags: 0, gpa: WINDOW, pages: 1 };
+            let slot =
+                Step::SetSlot { api: SlotApi::V1, slot: 1, flags: 0, gpa: WINDOW, pages: 1, memory: SlotMemory::Small };
             log.step(slot, Status::Done);
             out.access(Access { cpu: 0, write: true, width: 8, cpl: 0, gpa: WINDOW, value: 1, fault: None });
             // A UC leaf, which this KVM does not make without non-coherent DMA.

@@ -2,6 +2,7 @@
 
 pub(crate) mod boot;
 mod deadline;
+mod memory;
 mod slots;
 pub(crate) mod steps;
 pub mod sys;
@@ -20,6 +21,7 @@ use crate::host::quirks::Quirks;
 use crate::plan::vm::VmConfig;
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::Kvm;
+use memory::Memory;
 use std::collections::HashSet;
 use vfio::Vfio;
 use wire::needs::Needs;
@@ -203,7 +205,7 @@ impl Machine for KvmMachine {
         } else if missing(Needs::SLOTS_V2, memslots_v2) {
             Some("this KVM has no KVM_SET_USER_MEMORY_REGION2 (Linux 6.8 brought it)".to_owned())
         } else {
-            None
+            Memory::lacks(needs)
         }
     }
 

@@ -1,5 +1,6 @@
 //! Host steps: what a guest asks for at the doorbell, done and recorded.
 
+use super::slots::Wanted;
 use super::vm::Vm;
 use super::{boot, sys};
 use crate::machine::End;
@@ -118,12 +119,13 @@ impl Vm<'_> {
                 };
                 self.on(caller, cpu, |vcpu| io_reply(sys::set_mce(vcpu, &mce)))
             }
-            Step::SetSlot { api, slot, flags, gpa, pages } => {
-                (self.slots().set(&self.fd, api, slot, flags, gpa, pages), 0)
+            Step::SetSlot { api, slot, flags, gpa, pages, memory } => {
+                (self.slots().set(&self.fd, api, Wanted { slot, flags, gpa, pages }, memory), 0)
             }
             Step::DeleteSlot { api, slot } => (self.slots().delete(&self.fd, api, slot), 0),
-            Step::Poke { slot, offset, value } => (self.slots().poke(slot, offset, value), 0),
-            Step::Peek { slot, offset } => self.slots().peek(slot, offset),
+            Step::Poke { slot, offset, value, flush } => (self.slots().poke(slot, offset, value, flush), 0),
+            Step::Peek { slot, offset, flush } => self.slots().peek(slot, offset, flush),
+            Step::DisableQuirks { quirks } => reply(sys::disable_quirks(&self.fd, quirks).map(|()| 0)),
             Step::StartCpu { cpu, .. } if self.cpus.get(usize::from(cpu)).is_none_or(|cpu| cpu.claim().is_err()) => {
                 INVALID
             }

@@ -1,7 +1,10 @@
 //! The KVM interfaces that kvm-ioctls lacks, each by its name in `include/uapi/linux/kvm.h`.
 
-use kvm_bindings::{KVM_EXIT_INTERNAL_ERROR, KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES, kvm_x86_mce};
-use kvm_ioctls::{Kvm, VcpuFd};
+use kvm_bindings::{
+    KVM_CAP_DISABLE_QUIRKS2, KVM_EXIT_INTERNAL_ERROR, KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
+    kvm_enable_cap, kvm_x86_mce,
+};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -30,6 +33,15 @@ pub fn mce_cap_supported(kvm: &Kvm) -> io::Result<u64> {
     let mut cap = 0u64;
     // SAFETY: the ioctl writes one u64 to the address that it is given, and `cap` is one.
     done(unsafe { ioctl_with_mut_ref(kvm, KVM_X86_GET_MCE_CAP_SUPPORTED(), &mut cap) }).map(|()| cap)
+}
+
+/// KVM_ENABLE_CAP of KVM_CAP_DISABLE_QUIRKS2 with these quirks.
+///
+/// # Errors
+/// EINVAL for a quirk that KVM does not have or does not let go of.
+pub fn disable_quirks(vm: &VmFd, quirks: u32) -> Result<(), kvm_ioctls::Error> {
+    let args = [quirks.into(), 0, 0, 0];
+    vm.enable_cap(&kvm_enable_cap { cap: KVM_CAP_DISABLE_QUIRKS2, args, ..Default::default() })
 }
 
 /// KVM_X86_SETUP_MCE: sets MCG_CAP, and MCG_CTL and each MCi_CTL to all ones.

@@ -10,8 +10,8 @@ use crate::machine::log::{Full, Log};
 use crate::machine::{End, Job, MachineError, Observed};
 use crate::witness::Witnessed;
 use kvm_bindings::{
-    KVM_CAP_DISABLE_QUIRKS2, KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER,
-    kvm_enable_cap, kvm_userspace_memory_region,
+    KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER, kvm_enable_cap,
+    kvm_userspace_memory_region,
 };
 use kvm_ioctls::{MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VcpuExit, VcpuFd, VmFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -99,9 +99,8 @@ impl<'a> Vm<'a> {
         }
         if job.vm.disable_quirks != Quirks::default() {
             // Before the first SPTE is made: that a quirk is disabled zaps none.
-            let args = [job.vm.disable_quirks.0.into(), 0, 0, 0];
-            let quirks = kvm_enable_cap { cap: KVM_CAP_DISABLE_QUIRKS2, args, ..Default::default() };
-            fd.enable_cap(&quirks).failed("cannot disable quirks (KVM_CAP_DISABLE_QUIRKS2)")?;
+            sys::disable_quirks(&fd, job.vm.disable_quirks.0)
+                .failed("cannot disable quirks (KVM_CAP_DISABLE_QUIRKS2)")?;
         }
         let mut vfio = Vfio::default();
         if job.vm.non_coherent_dma {
@@ -112,6 +111,10 @@ impl<'a> Vm<'a> {
             plant(&fd, lie).failed("cannot plant a lie (KVM_X86_SET_MSR_FILTER)")?;
         }
         let hva = ram.get_host_address(GuestAddress(0)).failed("cannot find the guest's RAM")?;
+        // A huge page would map low RAM by one leaf, made at boot, and no page of it could be seen to get its own. A
+        // kernel without huge pages refuses, and needs it not.
+        // SAFETY: the mapping has this size, and the call does not change what it holds.
+        unsafe { libc::madvise(hva.cast(), boot::RAM, libc::MADV_NOHUGEPAGE) };
         let region = kvm_userspace_memory_region {
             slot: 0,
             flags: 0,

@@ -71,6 +71,8 @@ pub enum ZapEvent {
     MovCd,
     /// KVM_SET_SREGS toggles CR0.CD.
     SetSregsCd,
+    /// Quirks are disabled.
+    DisableQuirks,
 }
 
 impl fmt::Display for ZapEvent {
@@ -83,6 +85,7 @@ impl fmt::Display for ZapEvent {
             ZapEvent::Pat => "IA32_PAT written",
             ZapEvent::MovCd => "CR0.CD toggled by MOV CR0",
             ZapEvent::SetSregsCd => "CR0.CD toggled by KVM_SET_SREGS",
+            ZapEvent::DisableQuirks => "quirks disabled",
         })
     }
 }

@@ -18,7 +18,7 @@ pub use load::{Policies, PolicyError};
 pub use ranges::{BitRange, MsrRange};
 pub use rows::{
     Absent, Api, Checks, CpuidBit, CpuidRegister, Cr0Rules, FlagRule, Implication, InsnName, InstructionRow, MceRules,
-    MemslotFlagRow, ReadRule, RegisterRow, WriteRule,
+    MemslotFlagRow, QuirkRule, ReadRule, RegisterRow, WriteRule,
 };
 pub use when::When;
 
@@ -66,6 +66,8 @@ pub struct Policy {
     /// What zaps leaf SPTEs.
     #[serde(default, rename = "zap")]
     pub zaps: Vec<ZapRow>,
+    /// Quirks that were disabled before, where KVM_CAP_DISABLE_QUIRKS2 disables others.
+    pub disabled_quirks: Option<QuirkRule>,
     /// Machine checks.
     pub mce: Option<MceRules>,
     /// Effective memory types.
@@ -89,6 +91,7 @@ impl Policy {
         self.zaps.extend_from_slice(&base.zaps);
         self.effective.extend_from_slice(&base.effective);
         self.cr0 = self.cr0.take().or_else(|| base.cr0.clone());
+        self.disabled_quirks = self.disabled_quirks.or(base.disabled_quirks);
         self.mce = self.mce.or(base.mce);
     }
 }

@@ -235,6 +235,16 @@ pub struct MemslotFlagRow {
     pub source: String,
 }
 
+/// What KVM_ENABLE_CAP of KVM_CAP_DISABLE_QUIRKS2 does to quirks that were disabled before and are not in its set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QuirkRule {
+    /// They stay disabled.
+    Kept,
+    /// They are on again.
+    OnAgain,
+}
+
 /// Numbers of KVM's machine-check emulation; what it does with them is in `model/mce.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -9,7 +9,7 @@ use wire::layout::{FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, WINDOW};
 use wire::outcome::Outcome;
 use wire::record::{Access, Record};
 use wire::register::{Place, Register};
-use wire::step::{SlotApi, Status, Step};
+use wire::step::{SlotApi, SlotMemory, Status, Step};
 
 /// A KVM with EPT: up to 6.7, 6.11 to 6.15, or from 6.16 on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ fn facts(kvm: Kvm, more: &[(&str, Fact)]) -> Facts {
         ("apic-bus-cycles", Fact::Bool(kvm != Kvm::V6_1)),
         ("memslots-v2", Fact::Bool(kvm != Kvm::V6_1)),
         ("offers-ignore-guest-pat", Fact::Bool(kvm == Kvm::V6_16)),
+        ("quirks", Fact::Int(if kvm == Kvm::V6_1 { 0x7f } else { 0x7ff })),
+        ("disabled-quirks", Fact::Int(0)),
         ("ignore-guest-pat", Fact::Bool(true)),
         ("cd-nw-cleared", Fact::Bool(true)),
         ("non-coherent-dma", Fact::Bool(false)),
@@ -64,7 +66,14 @@ impl Log {
         let mtrrs = FIXED_MTRRS.into_iter().chain(MTRR_PHYSBASE0..0x210).chain([MTRR_DEF_TYPE]);
         log.0.extend(mtrrs.map(|index| reset(Register::Msr(index), 0)));
         log.0.push(Entry::Begin);
-        log.step(Step::SetSlot { api: SlotApi::V1, slot: 1, flags: 0, gpa: WINDOW, pages: 16 });
+        log.step(Step::SetSlot {
+            api: SlotApi::V1,
+            slot: 1,
+            flags: 0,
+            gpa: WINDOW,
+            pages: 16,
+            memory: SlotMemory::Small,
+        });
         log
     }
 
@@ -360,8 +369,35 @@ fn beside_an_event_that_is_open_all_zaps_are() {
 fn a_slot_that_is_deleted_takes_its_leaves_along() {
     let mut log = Log::new();
     log.leaf(0, WB_IPAT).step(Step::DeleteSlot { api: SlotApi::V1, slot: 1 }).spte(0, 0x77, 0);
-    log.step(Step::SetSlot { api: SlotApi::V1, slot: 1, flags: 0, gpa: WINDOW, pages: 16 }).leaf(0, WB_IPAT);
+    log.step(Step::SetSlot { api: SlotApi::V1, slot: 1, flags: 0, gpa: WINDOW, pages: 16, memory: SlotMemory::Small })
+        .leaf(0, WB_IPAT);
     assert_eq!(log.surprises(&facts(Kvm::V6_16, &[])), QUIET);
+}
+
+#[test]
+fn a_quirk_that_is_disabled_in_the_run_changes_new_leaves_alone() {
+    let disable = Step::DisableQuirks { quirks: 1 << 9 };
+    let mut log = Log::new();
+    log.leaf(0, WB_IPAT).step(disable).mark().touch(0).mark().leaf(1, WB);
+    assert_eq!(log.surprises(&facts(Kvm::V6_16, &[])), QUIET);
+    let mut log = Log::new();
+    log.leaf(0, WB_IPAT).step(disable).spte(0, 0x77, 0).mark();
+    let said = log.surprises(&facts(Kvm::V6_16, &[]));
+    assert_eq!(said, ["leaf SPTEs after quirks disabled: all 1 zapped, not none of 1 zapped: zaps no leaf"]);
+}
+
+/// KVM takes the set of one call instead of the sets before, up to 6.10, and adds it to them later.
+#[test]
+fn quirks_disabled_before_are_on_again_or_not() {
+    let quirks = |kvm, first, then, more: &[_]| {
+        let mut log = Log::new();
+        log.step(Step::DisableQuirks { quirks: first }).step(Step::DisableQuirks { quirks: 1 }).mark();
+        log.cr0(0xc001_0033).mark().leaf(0, then);
+        log.surprises(&facts(kvm, more))
+    };
+    assert_eq!(quirks(Kvm::V6_1, 1 << 1, WB_IPAT, &[DMA]), QUIET);
+    assert_eq!(quirks(Kvm::V6_1, 1 << 1, 0x40, &[DMA]).len(), 1);
+    assert_eq!(quirks(Kvm::V6_16, 1 << 9, WB, &[]), QUIET);
 }
 
 #[test]

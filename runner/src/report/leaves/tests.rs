@@ -15,7 +15,7 @@ use wire::frame::{Sink, Writer};
 use wire::layout::{EXIT_DONE, FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, WINDOW};
 use wire::outcome::Outcome;
 use wire::register::{Place, Register};
-use wire::step::SlotApi;
+use wire::step::{SlotApi, SlotMemory};
 
 const RUN: u64 = 0x5eed;
 
@@ -53,7 +53,7 @@ fn run(kernel: &str, apic_bus_cycles: bool, dma: bool, leaves: [u64; 2], zaps: u
         reset(Register::Msr(index), 0);
     }
     let mut guest = Writer::begin(log.clone(), RUN, "memtype", "default-type");
-    log.step(Step::SetSlot { api: SlotApi::V1, slot: 1, flags: 0, gpa: WINDOW, pages: 16 });
+    log.step(Step::SetSlot { api: SlotApi::V1, slot: 1, flags: 0, gpa: WINDOW, pages: 16, memory: SlotMemory::Small });
     let spte = |page, old, new| log.host(HostRecord::Spte { gfn: (WINDOW >> 12) + page, level: 1, old, new });
     for (page, (memtype, bits)) in (0..).zip([0, 6].into_iter().zip(leaves)) {
         guest.write(Place::msr(MTRR_DEF_TYPE), 0x800 | memtype, Outcome::ACCEPTED);

@@ -3,7 +3,9 @@
 //! An access to MMIO is decoded by the hypervisor: width and instruction must be certain, so no compiler chooses them.
 
 use crate::report::Out;
+use crate::smp::Cpu;
 use crate::{attempt, user};
+use wire::layout::in_window;
 use wire::outcome::Fault;
 use wire::record::Access;
 
@@ -43,30 +45,35 @@ unsafe fn store(gpa: u64, width: u8, value: u64) -> Option<Fault> {
     came.fault()
 }
 
-/// The test window, which belongs to tests alone.
-fn in_window(gpa: u64, width: u8) -> bool {
-    use wire::layout::{WINDOW, WINDOW_SIZE};
-    gpa >= WINDOW && gpa + u64::from(width) <= WINDOW + WINDOW_SIZE
-}
-
 /// Does `work` at privilege level 0 or 3.
 fn at<R>(cpl: u8, work: impl FnOnce() -> R) -> R {
     if cpl == 0 { work() } else { user::run(work) }
 }
 
-/// Loads `width` bytes from `gpa` in the test window at `cpl`, and reports it.
+/// Loads `width` bytes from `gpa` in the test window or the low window at `cpl`, and reports it.
 pub fn read(out: &mut Out, cpl: u8, gpa: u64, width: u8) {
-    assert!(in_window(gpa, width), "a load outside the test window");
+    assert!(in_window(gpa, width.into()), "a load outside the windows of tests");
     let result = at(cpl, || load(gpa, width));
     let (value, fault) = result.map_or_else(|fault| (0, Some(fault)), |value| (value, None));
     out.access(Access { cpu: 0, write: false, width, cpl, gpa, value, fault });
 }
 
-/// Stores the low `width` bytes of `value` at `gpa` in the test window at `cpl`, and reports it.
+/// Stores the low `width` bytes of `value` at `gpa` in the test window or the low window at `cpl`, and reports it.
 pub fn write(out: &mut Out, cpl: u8, gpa: u64, width: u8, value: u64) {
-    assert!(in_window(gpa, width), "a store outside the test window");
-    let value = value & (u64::MAX >> (64 - 8 * u32::from(width)));
-    // SAFETY: only tests use the window.
-    let fault = at(cpl, || unsafe { store(gpa, width, value) });
+    let (value, fault) = try_write(cpl, gpa, width, value);
     out.access(Access { cpu: 0, write: true, width, cpl, gpa, value, fault });
+}
+
+/// The same on an application processor.
+pub fn write_by(out: &mut Out, cpu: &Cpu, cpl: u8, gpa: u64, width: u8, value: u64) {
+    let (value, fault) = cpu.run(|| try_write(cpl, gpa, width, value));
+    out.access(Access { cpu: cpu.index(), write: true, width, cpl, gpa, value, fault });
+}
+
+/// Stores on the vCPU that runs this. Gives what was stored, and what came of it.
+fn try_write(cpl: u8, gpa: u64, width: u8, value: u64) -> (u64, Option<Fault>) {
+    assert!(in_window(gpa, width.into()), "a store outside the windows of tests");
+    let value = value & (u64::MAX >> (64 - 8 * u32::from(width)));
+    // SAFETY: only tests use the windows.
+    (value, at(cpl, || unsafe { store(gpa, width, value) }))
 }

@@ -44,6 +44,20 @@ pub const WINDOW: u64 = 0xd000_0000;
 /// Size of the test window in bytes: room for some whole pages of 2 MiB. The 1 GiB around it, 0xc0000000 to 0xffffffff, holds
 /// nothing else but what is above 0xfe000000.
 pub const WINDOW_SIZE: u64 = 0x100_0000;
+/// RAM of a VM of the embedded VMM in bytes, from GPA 0 on.
+pub const RAM: u64 = 8 << 20;
+/// GPA of the low window: RAM of the embedded VMM's guests that fixed-range MTRRs cover, and that tests alone use.
+pub const LOW_WINDOW: u64 = 0x1_0000;
+/// Size of the low window in bytes.
+pub const LOW_WINDOW_SIZE: u64 = IMAGE - LOW_WINDOW;
+
+/// Whether `len` bytes from `gpa` on lie in the test window or in the low window.
+pub const fn in_window(gpa: u64, len: u64) -> bool {
+    const fn inside(gpa: u64, len: u64, start: u64, size: u64) -> bool {
+        gpa >= start && len <= size && gpa - start <= size - len
+    }
+    inside(gpa, len, WINDOW, WINDOW_SIZE) || inside(gpa, len, LOW_WINDOW, LOW_WINDOW_SIZE)
+}
 
 /// CR0 of a vCPU that the embedded VMM starts in 64-bit mode: PG, WP, NE, ET, MP, PE.
 pub const START_CR0: u64 = 0x8001_0033;

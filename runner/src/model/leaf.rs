@@ -4,7 +4,7 @@ use crate::host::facts::{Fact, Facts};
 use crate::witness::is_used;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use wire::layout::{WINDOW, WINDOW_SIZE};
+use wire::layout::in_window;
 use wire::memtype::EptType;
 
 const PAGE_SHIFT: u32 = 12;
@@ -125,9 +125,10 @@ pub fn frame(gpa: u64) -> u64 {
     gpa >> PAGE_SHIFT
 }
 
-/// The address of a guest page frame, if it lies in the test window.
+/// The address of a guest page frame, if it lies in the test window or in the low window.
 pub fn window_gpa(gfn: u64) -> Option<u64> {
-    (frame(WINDOW)..frame(WINDOW + WINDOW_SIZE)).contains(&gfn).then_some(gfn << PAGE_SHIFT)
+    let gpa = gfn.checked_mul(1 << PAGE_SHIFT)?;
+    in_window(gpa, 1 << PAGE_SHIFT).then_some(gpa)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::point::{Effect, Rule, Why};
 use super::policy::{FlagRule, MemslotFlagRow};
 use crate::host::facts::Facts;
 use std::collections::{BTreeMap, BTreeSet};
+use wire::layout::RAM;
 use wire::step::{SlotApi, Status};
 
 /// Where KVM checks a memslot's place and size.
@@ -45,8 +46,8 @@ impl Slot {
     }
 }
 
-/// The memslots that steps made. Memory outlives its slot.
-#[derive(Debug, Clone, Default)]
+/// The VM's RAM, which is slot 0, and the memslots that steps made. Memory outlives its slot.
+#[derive(Debug, Clone)]
 pub struct Slots {
     present: BTreeMap<u8, Slot>,
     /// Bytes that are not zero, or were not, by slot and offset.
@@ -66,6 +67,13 @@ pub struct Backing {
     pub readonly: bool,
     /// Whether it is a device's memory: a PCI BAR of the host.
     pub device: bool,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        let ram = Slot { gpa: 0, size: RAM, flags: 0 };
+        Slots { present: BTreeMap::from([(0, ram)]), memory: BTreeMap::new(), devices: BTreeSet::new() }
+    }
 }
 
 impl Slots {

@@ -9,7 +9,7 @@ use super::policy::Policy;
 use super::state::{Due, START_CR4, State};
 use crate::host::facts::Facts;
 use wire::host::HostRecord;
-use wire::layout::{START_CR0, WINDOW, WINDOW_SIZE};
+use wire::layout::{START_CR0, in_window};
 use wire::record::{CpuidLeaf, Record, Start, Trap};
 use wire::register::{Place, Register};
 use wire::step::{Status, Step};
@@ -92,10 +92,9 @@ impl<'p> Replay<'p> {
             Record::Access(access) => {
                 self.touch(&access);
                 let (seen, expected, rule) = mmio::access(&access, &mut self.state.slots, &mut self.state.exits);
-                let last = access.gpa.saturating_add(access.width.into());
                 let predicted = if !self.policy.host {
                     Err(Why::NotHost)
-                } else if access.gpa < WINDOW || last > WINDOW + WINDOW_SIZE {
+                } else if !in_window(access.gpa, access.width.into()) {
                     Err(Why::Window)
                 } else {
                     Ok(Prediction { expected, row: "test window", rule, source: mmio::SOURCE })

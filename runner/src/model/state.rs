@@ -56,7 +56,7 @@ pub struct State {
     pub cpuid: BTreeMap<(u32, u32), [u32; 4]>,
     /// KVM has the file that makes DMA non-coherent.
     pub plugged: bool,
-    /// Memslots that steps made.
+    /// The VM's RAM, and the memslots that steps made.
     pub slots: Slots,
     /// The vCPU that rings the doorbell next, and its privilege level.
     pub rung: Option<(u8, u8)>,

@@ -14,7 +14,7 @@ use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap};
 use wire::layout::{LINE_PORT_WORD, START_CR0, START_CR4};
 
 /// RAM of a VM, in bytes.
-pub const RAM: usize = 8 << 20;
+pub const RAM: usize = wire::layout::RAM as usize;
 
 const PML4: u64 = 0x1000;
 const PDPT: u64 = 0x2000;

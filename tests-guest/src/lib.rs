@@ -33,6 +33,7 @@ pub mod slot;
 pub mod smp;
 pub mod sweep;
 pub mod timed;
+pub mod touch;
 pub mod traps;
 pub mod user;
 pub mod values;

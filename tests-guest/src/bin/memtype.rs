@@ -8,11 +8,12 @@
 
 use guest::doorbell::ring;
 use guest::guard::Guard;
-use guest::mmio::{read, write};
-use guest::mtrr::{caching, change};
+use guest::mmio::read;
+use guest::mtrr::{mask, pair, program, raw_pair};
 use guest::report::Out;
 use guest::sweep::{cr0_once, msr_once};
-use guest::values::{ENABLED, PAT_TYPES, VALID};
+use guest::touch::{touch, touch_all, touch_by};
+use guest::values::PAT_TYPES;
 use guest::{cpu, cr0, paging, timed};
 use wire::layout::{CR0_CD, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, WINDOW};
 use wire::memtype::MemType;
@@ -369,42 +370,4 @@ fn start(out: &mut Out, flags: u32) {
 /// Area number `n` of the slot.
 fn area(n: u64) -> u64 {
     WINDOW + n * AREA
-}
-
-/// Stores to a page that is mapped through entry 0 of the PAT; after a mark, times it.
-fn touch(out: &mut Out, gpa: u64) {
-    touch_by(out, gpa, 0);
-}
-
-/// The same of a page that is mapped through another entry.
-fn touch_by(out: &mut Out, gpa: u64, pat_entry: u8) {
-    write(out, 0, gpa, 8, gpa);
-    ring(Step::Mark);
-    timed::page(out, gpa, pat_entry);
-}
-
-fn touch_all(out: &mut Out, pages: &[u64]) {
-    pages.iter().for_each(|&gpa| touch(out, gpa));
-}
-
-/// Changes MTRRs by the SDM's sequence, with caching on afterwards, MTRRs enabled and this default type.
-fn program(out: &mut Out, default: MemType, write: impl FnOnce(&mut Out)) {
-    change(out, ENABLED & !0xff | default as u64, write);
-    caching(out, true);
-}
-
-/// Writes variable pair `n` for a range of a size that is a power of two.
-fn pair(out: &mut Out, n: u32, base: u64, size: u64, memtype: MemType) {
-    raw_pair(out, n, base, mask(size), memtype);
-}
-
-fn raw_pair(out: &mut Out, n: u32, base: u64, mask: u64, memtype: MemType) {
-    msr_once(out, MTRR_PHYSBASE0 + 2 * n, base | memtype as u64);
-    msr_once(out, MTRR_PHYSBASE0 + 2 * n + 1, mask);
-}
-
-/// The mask of a variable pair for a size that is a power of two, with V.
-fn mask(size: u64) -> u64 {
-    let maxphyaddr = cpu::leaf(0x8000_0008, 0).registers[0] & 0xff;
-    ((1 << maxphyaddr) - size) | VALID
 }

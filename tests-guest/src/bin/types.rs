@@ -4,20 +4,17 @@
 #![no_std]
 #![no_main]
 
-use guest::mtrr::{self, ENABLE, FIXED_ENABLE};
+use guest::mtrr::{self, ENABLE, FIXED, FIXED_ENABLE, fixed, pair};
 use guest::paging::{self, Page};
 use guest::report::Out;
 use guest::sweep::msr_once;
-use guest::values::{PAT_RESET, VALID};
+use guest::values::PAT_RESET;
 use guest::{cache, cpu, timed};
-use wire::layout::{FIXED_MTRRS, MTRR_PHYSBASE0, PAT};
+use wire::layout::{MTRR_PHYSBASE0, PAT};
 use wire::memtype::MemType;
 use wire::needs::Needs;
 
 guest::family!();
-
-/// One page in a fixed range of each size, that no firmware uses: register, byte in it, GPA.
-const FIXED: [(u32, u64, u64); 3] = [(0x250, 7, 0x7_0000), (0x258, 4, 0x9_0000), (0x26a, 0, 0xd_0000)];
 
 /// A page under test.
 #[derive(Clone, Copy)]
@@ -37,7 +34,7 @@ guest::test!(
         for memtype in MemType::OF_MTRR {
             walk(out, ENABLE | MemType::Wb as u64, &targets, |out| {
                 for (n, target) in targets.iter().enumerate() {
-                    variable(out, n as u32, target.gpa, target.page.size(), memtype);
+                    pair(out, n as u32, target.gpa, target.page.size(), memtype);
                 }
             });
         }
@@ -65,7 +62,7 @@ guest::test!(
     points = 1_962,
     |out| {
         start(out);
-        let targets = FIXED.map(|(_, _, gpa)| Target { gpa, page: Page::Small });
+        let targets = FIXED.map(|fixed| Target { gpa: fixed.gpa, page: Page::Small });
         for memtype in MemType::OF_MTRR {
             walk(out, ENABLE | FIXED_ENABLE | MemType::Wb as u64, &targets, |out| fixed(out, memtype));
         }
@@ -82,7 +79,7 @@ guest::test!(
         let targets = spare();
         walk(out, MemType::Wb as u64, &targets, |out| {
             for (n, target) in targets.iter().enumerate() {
-                variable(out, n as u32, target.gpa, target.page.size(), MemType::Wb);
+                pair(out, n as u32, target.gpa, target.page.size(), MemType::Wb);
             }
         });
     }
@@ -142,25 +139,6 @@ fn pat(turn: usize) -> u64 {
     (0..8).map(|entry| (MemType::ALL[(turn + entry) % MemType::ALL.len()] as u64) << (8 * entry)).sum()
 }
 
-/// Sets the variable range `n`.
-fn variable(out: &mut Out, n: u32, base: u64, size: u64, memtype: MemType) {
-    let width = cpu::leaf(0x8000_0008, 0).registers[0] as u8;
-    let mask = !(size - 1) & (u64::MAX >> (64 - width.clamp(32, 52)));
-    msr_once(out, MTRR_PHYSBASE0 + 2 * n, base | memtype as u64);
-    msr_once(out, MTRR_PHYSBASE0 + 2 * n + 1, mask | VALID);
-}
-
-/// Sets all fixed ranges to WB, but those of [`FIXED`].
-fn fixed(out: &mut Out, memtype: MemType) {
-    for index in FIXED_MTRRS {
-        let mut value = [MemType::Wb as u8; 8];
-        for (_, byte, _) in FIXED.iter().filter(|(register, ..)| *register == index) {
-            value[*byte as usize] = memtype as u8;
-        }
-        msr_once(out, index, u64::from_le_bytes(value));
-    }
-}
-
 /// What is timed is the small page in the innermost range.
 fn overlaps(out: &mut Out) {
     start(out);
@@ -189,7 +167,7 @@ fn time_overlap(out: &mut Out, base: u64, types: &[MemType]) {
         for n in 0..SIZES.len() as u32 {
             match types.get(n as usize) {
                 // The higher range has the higher base too.
-                Some(&memtype) => variable(out, n, base + 0x10_0000 * u64::from(n != 0), SIZES[n as usize], memtype),
+                Some(&memtype) => pair(out, n, base + 0x10_0000 * u64::from(n != 0), SIZES[n as usize], memtype),
                 None => msr_once(out, MTRR_PHYSBASE0 + 2 * n + 1, 0),
             }
         }

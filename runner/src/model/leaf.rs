@@ -7,7 +7,8 @@ use std::fmt;
 use wire::layout::in_window;
 use wire::memtype::EptType;
 
-const PAGE_SHIFT: u32 = 12;
+/// The bits of an address that are the offset into a page.
+pub const PAGE_SHIFT: u32 = 12;
 /// EPT and page tables alike: above level 1, an entry with this bit is a leaf.
 const LARGE: u64 = 1 << 7;
 /// Bits 2:0 of an EPT entry that allows to write and to fetch but not to read: the misconfiguration with which KVM
@@ -123,6 +124,11 @@ impl Format {
 /// The guest page frame of an address.
 pub fn frame(gpa: u64) -> u64 {
     gpa >> PAGE_SHIFT
+}
+
+/// How many frames a leaf at `level` maps.
+pub fn frames(level: u8) -> u64 {
+    1 << (9 * u32::from(level.clamp(1, 3) - 1))
 }
 
 /// The address of a guest page frame, if it lies in the test window or in the low window.

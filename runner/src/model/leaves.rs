@@ -1,6 +1,6 @@
 //! The leaf SPTEs of the test window in a replay: which there are, and what events should do to them.
 
-use super::leaf::LeafType;
+use super::leaf::{LeafType, frames};
 use super::point::{Effect, Prediction, Rule, Why};
 use super::policy::{ZapEvent, ZapRow};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +27,7 @@ fn places(gfn: u64) -> [Place; 3] {
 impl Scope {
     /// Whether a leaf is among them: one that covers any of the frames is.
     fn has(self, (gfn, level): Place) -> bool {
-        let end = gfn + (1 << (9 * u32::from(level.clamp(1, 3) - 1)));
+        let end = gfn + frames(level);
         match self {
             Scope::All => true,
             Scope::Frames(first, last) => gfn <= last && first < end,
@@ -157,8 +157,7 @@ impl<'p> Leaves<'p> {
 
     /// The vCPU that first accessed a page of a leaf since the last mark: it is the one that faulted.
     pub fn toucher(&self, gfn: u64, level: u8) -> Option<u8> {
-        let frames = 1 << (9 * u32::from(level.clamp(1, 3) - 1));
-        self.touched.range(gfn..gfn + frames).next().map(|(_, &(cpu, _))| cpu)
+        self.touched.range(gfn..gfn + frames(level)).next().map(|(_, &(cpu, _))| cpu)
     }
 
     /// An event zapped these leaves by the policy, or it is not known which.

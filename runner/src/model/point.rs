@@ -272,6 +272,7 @@ pub enum Rule {
     },
     HostPat0,
     LeafAlways,
+    LeafTooLarge,
     LeafHeld,
     /// By the SDM; and by KVM's own lookup where that is another one.
     GuestMtrr {

@@ -1,8 +1,8 @@
 //! Leaf SPTEs in a replay: what is predicted of one that KVM makes, and of those that an event should zap.
 
-use super::leaf::{Entry, Format, LeafType, frame, window_gpa};
+use super::leaf::{Entry, Format, LeafType, PAGE_SHIFT, frame, frames, window_gpa};
 use super::leaves::{Interval, Pending, Scope, Touched, Zapped};
-use super::memtype::{Lookup, Mtrrs, NoType};
+use super::memtype::{Lookup, Mtrrs, NoType, covered_by_fixed};
 use super::point::{Action, Effect, Prediction, Rule, Why};
 use super::policy::{LeafRow, LeafRule, ZapEvent, ZapRow, ZapRule};
 use super::replay::{Decide, Replay};
@@ -13,6 +13,8 @@ use wire::record::Access;
 
 /// IA32_MTRR_DEF_TYPE.E.
 const MTRRS_ENABLED: u64 = 1 << 11;
+/// IA32_MTRR_DEF_TYPE.FE.
+const FIXED_ENABLED: u64 = 1 << 10;
 const PAGE: u64 = !0xfff;
 
 /// All that decides about the leaf of a page of the test window.
@@ -67,7 +69,7 @@ impl<'p> Replay<'p> {
                     decide(
                         Action::Leaf { gpa, level },
                         Effect::Leaf(leaf),
-                        self.predict_leaf(gpa, self.leaves.toucher(gfn, level)),
+                        self.predict_leaf(gpa, level, self.leaves.toucher(gfn, level)),
                     );
                 }
             }
@@ -81,7 +83,7 @@ impl<'p> Replay<'p> {
             let Some(gpa) = window_gpa(gfn) else { continue };
             let backing = self.state.slots.at(gpa);
             if access.fault.is_none() && backing.is_some_and(|backing| !(access.write && backing.readonly)) {
-                self.leaves.touch(gfn, access.cpu, self.predict_leaf(gpa, Some(access.cpu)));
+                self.leaves.touch(gfn, access.cpu, self.predict_leaf(gpa, 1, Some(access.cpu)));
             }
         }
     }
@@ -101,13 +103,13 @@ impl<'p> Replay<'p> {
         })
     }
 
-    /// The leaf that KVM makes now, for a fault of vCPU `cpu`, or of one of which that is not known.
-    fn predict_leaf(&self, gpa: u64, cpu: Option<u8>) -> Result<Prediction<'p>, Why> {
+    /// The leaf at `level` that KVM makes now, for a fault of vCPU `cpu`, or of one of which that is not known.
+    fn predict_leaf(&self, gpa: u64, level: u8, cpu: Option<u8>) -> Result<Prediction<'p>, Why> {
         let host_mmio = self.state.slots.at(gpa).ok_or(Why::LeafState)?.device;
         if let Some(cpu) = cpu {
-            return self.leaf_by(gpa, host_mmio, self.state.cpu_if(cpu).ok_or(Why::LeafCpu)?);
+            return self.leaf_by(gpa, level, host_mmio, self.state.cpu_if(cpu).ok_or(Why::LeafCpu)?);
         }
-        let mut predictions = self.state.running().map(|cpu| self.leaf_by(gpa, host_mmio, cpu));
+        let mut predictions = self.state.running().map(|cpu| self.leaf_by(gpa, level, host_mmio, cpu));
         let one = predictions.next().ok_or(Why::LeafCpu)?;
         let same = |other: Result<Prediction<'p>, Why>| {
             other.map(|other| other.expected) == one.map(|one: Prediction<'p>| one.expected)
@@ -115,8 +117,8 @@ impl<'p> Replay<'p> {
         if predictions.all(same) { one } else { Err(Why::LeafCpu) }
     }
 
-    /// The leaf that `cpu` gets if it faults.
-    fn leaf_by(&self, gpa: u64, host_mmio: bool, cpu: &Cpu) -> Result<Prediction<'p>, Why> {
+    /// The leaf at `level` that `cpu` gets if it faults.
+    fn leaf_by(&self, gpa: u64, level: u8, host_mmio: bool, cpu: &Cpu) -> Result<Prediction<'p>, Why> {
         let cd = cpu.cr0.map(|cr0| cr0 & CR0_CD != 0);
         let applies = self.policy.leaves.iter().filter(|row| row.when.holds(&self.facts));
         let row: &'p LeafRow = first(applies.map(|row| {
@@ -127,17 +129,23 @@ impl<'p> Replay<'p> {
             ];
             (row, conditions)
         }))?;
+        let by = |expected, rule| Ok(Prediction { expected, row: &row.name, rule, source: &row.source });
         let (leaf, rule) = match row.leaf {
             LeafRule::Unpredicted => return Err(Why::Unpredicted),
             LeafRule::Always(leaf) => (leaf, Rule::LeafAlways),
             LeafRule::GuestMtrr => {
                 let memtype = self.guest_mtrr(cpu, gpa, Lookup::Sdm)?;
+                for frame in 1..frames(level) {
+                    if self.guest_mtrr(cpu, gpa + (frame << PAGE_SHIFT), Lookup::Sdm)? != memtype {
+                        return by(Effect::Nothing, Rule::LeafTooLarge);
+                    }
+                }
                 let kvm = self.guest_mtrr(cpu, gpa, Lookup::KvmPre611).ok();
                 let kvm = kvm.filter(|&kvm| self.policy.host && kvm != memtype);
                 (LeafType::Ept(EptType { memtype, ignore_pat: false }), Rule::GuestMtrr { memtype, kvm })
             }
         };
-        Ok(Prediction { expected: Effect::Leaf(leaf), row: &row.name, rule, source: &row.source })
+        by(Effect::Leaf(leaf), rule)
     }
 
     /// The type that the MTRRs of `cpu` give the page at `gpa`.
@@ -177,7 +185,8 @@ impl<'p> Replay<'p> {
             return;
         }
         let msrs = &self.state.cpu(cpu).msrs;
-        let enabled = msrs.get(&MTRR_DEF_TYPE).map(|def_type| def_type & MTRRS_ENABLED != 0);
+        let def_type = msrs.get(&MTRR_DEF_TYPE).copied();
+        let enabled = def_type.map(|def_type| def_type & MTRRS_ENABLED != 0);
         let (base, mask) = (msrs.get(&(index & !1)).copied(), msrs.get(&(index | 1)).copied());
         let speaks = |row: &&'p ZapRow| row.on.contains(&event) && row.when.holds(&self.facts);
         let row = first(self.policy.zaps.iter().filter(speaks).map(|row| {
@@ -190,7 +199,7 @@ impl<'p> Replay<'p> {
             ZapRule::All => Ok(Scope::All),
             ZapRule::None => Ok(Scope::Nothing),
             ZapRule::Unpredicted => Err(Why::Unpredicted),
-            ZapRule::Range if !is_variable(index) => Ok(Scope::Nothing),
+            ZapRule::Range if !is_variable(index) => fixed(index, def_type),
             ZapRule::Range => Ok(covered(base.ok_or(Why::Unknown)?, mask.ok_or(Why::Unknown)?)),
         });
         self.leaves.assume_zapped(scope);
@@ -259,6 +268,14 @@ impl<'p> Replay<'p> {
 /// Whether an MSR is one of a variable pair.
 fn is_variable(index: u32) -> bool {
     (MTRR_PHYSBASE0..MTRR_PHYSBASE0 + 2 * VARIABLE_MTRRS).contains(&index)
+}
+
+/// The frames that KVM zaps for a write to a fixed-range MTRR: those of the whole register, while fixed ranges are enabled
+/// (`mtrr.c:update_mtrr, fixed_msr_to_range`).
+fn fixed(index: u32, def_type: Option<u64>) -> Result<Scope, Why> {
+    let on = def_type.ok_or(Why::Unknown)? & FIXED_ENABLED != 0;
+    let range = covered_by_fixed(index).filter(|_| on);
+    Ok(range.map_or(Scope::Nothing, |(first, last)| Scope::Frames(frame(first), frame(last))))
 }
 
 /// The frames that KVM takes a variable pair to cover, whether V is set or not (`mtrr.c:var_mtrr_range`): one run, from

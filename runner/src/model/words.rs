@@ -260,6 +260,7 @@ impl fmt::Display for Rule {
             Rule::GuestPat0 { pat } => return write!(f, "entry 0 of the guest's PAT, {pat}, for all memory"),
             Rule::HostPat0 => "entry 0 of the host's PAT, WB, for all memory",
             Rule::LeafHeld => "KVM chooses the type when it makes the leaf",
+            Rule::LeafTooLarge => "MTRRs give its pages different types",
             Rule::LeafAlways => "whatever type the guest's MTRRs say",
             Rule::GuestMtrr { memtype, kvm: None } => return write!(f, "guest MTRR type {memtype}"),
             Rule::GuestMtrr { memtype, kvm: Some(kvm) } => {

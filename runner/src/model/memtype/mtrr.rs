@@ -131,6 +131,16 @@ fn fixed_range(gpa: u64) -> (u32, u64) {
     (FIXED_MTRRS[first + range as usize / 8], range % 8)
 }
 
+/// The first and the last address whose types a fixed-range MTRR holds, if it is one.
+pub fn covered_by_fixed(msr: u32) -> Option<(u64, u64)> {
+    let (first, size) = match FIXED_MTRRS.iter().position(|&fixed| fixed == msr)? as u64 {
+        0 => (0, 0x8_0000),
+        n @ 1..3 => (0x8_0000 + (n - 1) * 0x2_0000, 0x2_0000),
+        n => (0xc_0000 + (n - 3) * 0x8000, 0x8000),
+    };
+    Some((first, first + size - 1))
+}
+
 /// SDM Vol. 3A, "MTRR Precedences" and "Variable Range MTRRs".
 fn sdm_precedence(ranges: &[Range], gpa: u64) -> Result<Option<MemType>, NoType> {
     let hit = |range: &&Range| (gpa ^ range.base) & range.mask & PAGE == 0;

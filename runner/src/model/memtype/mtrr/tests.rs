@@ -163,3 +163,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_fixed_range_mtrr_covers_what_it_holds_the_types_of() {
+    for index in FIXED_MTRRS {
+        let (first, last) = covered_by_fixed(index).unwrap();
+        assert_eq!((fixed_range(first), fixed_range(last)), ((index, 0), (index, 7)));
+    }
+    assert_eq!(covered_by_fixed(MTRR_PHYSBASE0), None);
+}

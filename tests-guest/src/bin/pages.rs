@@ -1,0 +1,63 @@
+//! Family `pages`: each type in each entry of the PAT, by small, large and huge pages of the guest.
+
+#![no_std]
+#![no_main]
+
+use guest::guard::Guard;
+use guest::mtrr::program;
+use guest::paging::{self, Page};
+use guest::report::Out;
+use guest::sweep::msr_once;
+use guest::touch::{start, touch};
+use guest::{cache, timed};
+use wire::layout::{PAT, RAM, WINDOW};
+use wire::memtype::MemType;
+use wire::needs::Needs;
+use wire::step::SlotMemory;
+
+guest::family!();
+
+const SLOTS: Needs = Needs::STEPS.and(Needs::SLOTS);
+/// A large page.
+const SLOT_PAGES: u32 = (Page::Large.size() / Page::Small.size()) as u32;
+
+guest::test!("small", "Each type in each entry of the PAT, by a page of 4 KiB.", SLOTS, points = 75, |out| {
+    each_entry(out, Page::Small);
+});
+guest::test!("large", "The same by a page of 2 MiB.", SLOTS, points = 75, |out| each_entry(out, Page::Large));
+guest::test!("huge", "The same by a page of 1 GiB.", SLOTS, points = 75, |out| {
+    if paging::has_huge() {
+        each_entry(out, Page::Huge);
+    } else {
+        out.skip("CPUID shows no pages of 1 GiB");
+    }
+});
+
+fn each_entry(out: &mut Out, page: Page) {
+    let _guard = Guard::new();
+    if !start(out, SLOT_PAGES, SlotMemory::Small) {
+        return;
+    }
+    program(out, MemType::Wb, |_| {});
+    touch(out, WINDOW);
+    for turn in 0..MemType::ALL.len() {
+        let types: [MemType; 8] = core::array::from_fn(|entry| MemType::ALL[(turn + entry) % MemType::ALL.len()]);
+        // The guest's own code, stacks and tables stay WB.
+        let own = types.iter().position(|&memtype| memtype == MemType::Wb).unwrap_or_default() as u8;
+        for gpa in (0..RAM).step_by(Page::Large.size() as usize) {
+            paging::map(gpa, Page::Large, own);
+        }
+        msr_once(out, PAT, u64::from_le_bytes(types.map(|memtype| memtype as u8)));
+        for entry in 0..8 {
+            paging::map(WINDOW, page, entry);
+            // The page had another type before: nothing of it may stay in a cache.
+            cache::write_back();
+            timed::page(out, WINDOW, entry);
+        }
+        paging::map(WINDOW, page, own);
+    }
+    // As the guard's PAT wants it.
+    for gpa in (0..RAM).step_by(Page::Large.size() as usize) {
+        paging::map(gpa, Page::Large, 0);
+    }
+}

@@ -4,6 +4,7 @@
 //! [`judge`], with the [`model`]s -> [`report`].
 
 pub mod bench;
+pub mod busy;
 pub mod cli;
 pub mod config;
 pub mod execute;

@@ -299,3 +299,50 @@ fn a_serial_log_from_plain_qemu_is_judged() {
     let (cut_code, cut) = judge(&log[..log.len() - 20]);
     assert_eq!((cut_code, cut.verdict), (1, Verdict::Error), "a log that was cut off: {cut:?}");
 }
+
+#[test]
+fn repetitions_on_a_busy_host_are_compared_and_kept() {
+    if kvm().is_none() {
+        return;
+    }
+    let results = tempfile::tempdir().unwrap();
+    let arguments = ["run", "--machine", "kvm", "--suite", "smoke", "boot/hello", "--repeat", "3", "--busy"];
+    let output = kvm_memtype(results.path(), &arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(code(&output), 0, "{output:?}");
+    assert!(said.contains(" of suite smoke, 3 times\n"), "{said}");
+    assert!(said.contains("  busy      a thread spins on CPU "), "{said}");
+    assert!(said.contains("\nrepetition 3 of 3: 1 pass\n"), "{said}");
+    let same = "Each of 1 cell had one verdict, and saw the same, in all of 3 repetitions.\n";
+    assert!(said.ends_with(same), "{said}");
+
+    // What is kept says the same, and a verdict that was another once is told.
+    let report = || kvm_memtype(results.path(), &["report"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&report().stdout).ends_with(same));
+    let run = std::fs::read_dir(results.path()).unwrap().next().unwrap().unwrap().path();
+    let runs: BTreeSet<_> = ["", "2", "3"].map(|dir| run.join(dir)).iter().map(|dir| run_id(dir)).collect();
+    assert_eq!(runs.len(), 3, "each has guests of its own");
+    let third = run.join("3/verdicts.jsonl");
+    let text = std::fs::read_to_string(&third).unwrap();
+    std::fs::write(&third, text.replace("\"verdict\":\"pass\"", "\"verdict\":\"inconclusive\"")).unwrap();
+    let output = report();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(code(&output), 1, "{said}");
+    assert!(said.contains("FLAKY  boot/hello\n"), "{said}");
+}
+
+/// The run id in the header of the run in `dir`.
+fn run_id(dir: &Path) -> u64 {
+    kvm_memtype::results::Run::read(dir).unwrap().header.run
+}
+
+#[test]
+fn busy_is_for_one_cell_at_a_time() {
+    let results = tempfile::tempdir().unwrap();
+    let output = kvm_memtype(results.path(), &["run", "--suite", "smoke", "--busy", "-j", "2"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(
+        (code(&output), said.as_str()),
+        (2, "kvm-memtype: --busy is for one cell at a time, not for --jobs 2\n")
+    );
+}

@@ -2,7 +2,7 @@
 
 use crate::apt::Package;
 use crate::init::Module;
-use kvm_memtype::report::{CellVerdict, Tally};
+use kvm_memtype::report::{CellVerdict, Repeats};
 use kvm_memtype::results::{self, ResultsError};
 use serde::Serialize;
 use std::fs::{self, OpenOptions};
@@ -107,17 +107,18 @@ impl Directory {
         file.write_all(piece)
     }
 
-    /// The sum of a suite, from the verdicts that came; nothing where there are none.
+    /// What a suite's repetitions came to, from the verdicts that came; nothing where one has none.
     ///
     /// # Errors
     /// They cannot be read.
-    pub fn tally(&self, suite: &str) -> Result<Option<Tally>, ResultsError> {
-        let verdicts: Option<Vec<CellVerdict>> = results::read_verdicts(&self.0.join(suite))?;
-        Ok(verdicts.map(|verdicts| {
-            let mut tally = Tally::default();
-            verdicts.iter().for_each(|verdict| tally.add(verdict));
-            tally
-        }))
+    pub fn repeats(&self, suite: &str) -> Result<Option<Repeats>, ResultsError> {
+        let mut repeats = Repeats::default();
+        for dir in results::repetitions(&self.0.join(suite)) {
+            let verdicts: Option<Vec<CellVerdict>> = results::read_verdicts(&dir)?;
+            let Some(verdicts) = verdicts else { return Ok(None) };
+            repeats.add(&verdicts);
+        }
+        Ok(Some(repeats))
     }
 }
 

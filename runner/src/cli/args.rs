@@ -133,6 +133,13 @@ pub struct Run {
     /// Go on with this run (a directory, its name, or `latest`): only cells without a result are run.
     #[arg(long, value_name = "RUN", conflicts_with_all = ["filters", "suite"])]
     pub resume: Option<String>,
+    /// Run all cells so many times, and say which had another verdict, or saw something else, from one time to the next.
+    /// Such a cell is no pass.
+    #[arg(long, value_name = "N", default_value = "1", conflicts_with = "resume")]
+    pub repeat: NonZeroUsize,
+    /// Keep the other CPUs busy meanwhile, each with a thread that spins; where there is one CPU only, that one.
+    #[arg(long)]
+    pub busy: bool,
     /// The host's devices that VMs may be given.
     #[command(flatten)]
     pub devices: Named,

@@ -2,8 +2,7 @@
 
 use super::args::{Cli, Judge as Args};
 use super::knowledge::Knowledge;
-use super::run::reporter;
-use super::{Done, Failure};
+use super::{Done, Failure, shown};
 use crate::host;
 use crate::host::facts::Facts;
 use crate::judge::Judge;
@@ -11,7 +10,7 @@ use crate::machine::choose::Wanted;
 use crate::machine::lines::LineSplitter;
 use crate::machine::{End, Line, Observed};
 use crate::plan::TestRef;
-use crate::report::{CellVerdict, Cells, Tally};
+use crate::report::{CellVerdict, Cells};
 use crate::results::{self, Run};
 use clap::ValueEnum;
 use std::collections::HashSet;
@@ -19,27 +18,22 @@ use std::io::Read;
 use wire::layout::EXIT_DONE;
 use wire::stream::{Item, Reader};
 
-/// Judges and prints; of a run, the verdicts are written too.
+/// Judges and prints; of a run, the verdicts are written too, and its repetitions compared.
 pub fn judge(cli: &Cli, args: &Args) -> Done {
     let knowledge = Knowledge::load(cli.config.as_deref())?;
     let (policies, deviations) = knowledge.models(args.judging)?;
     let judge = Judge::new(&policies, &deviations);
-    let verdicts = if args.run == "-" {
-        vec![serial_log(&judge, &knowledge.tests, args.machine)?]
+    let mut repetitions = Vec::new();
+    if args.run == "-" {
+        repetitions.push(vec![serial_log(&judge, &knowledge.tests, args.machine)?]);
     } else {
-        let dir = results::find(&cli.results, &args.run)?;
-        let verdicts = run(&judge, &Run::read(&dir)?);
-        results::write_verdicts(&dir, &verdicts)?;
-        verdicts
-    };
-    let mut reporter = reporter(args.format);
-    let mut tally = Tally::default();
-    for verdict in &verdicts {
-        tally.add(verdict);
-        reporter.cell(verdict)?;
+        for dir in results::repetitions(&results::find(&cli.results, &args.run)?) {
+            let verdicts = run(&judge, &Run::read(&dir)?);
+            results::write_verdicts(&dir, &verdicts)?;
+            repetitions.push(verdicts);
+        }
     }
-    reporter.end(&tally)?;
-    Ok(tally.outcome())
+    shown::again(args.format, &repetitions)
 }
 
 /// The verdicts on a run's cells; one without a result was not run.

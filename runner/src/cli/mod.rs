@@ -11,6 +11,7 @@ mod list;
 mod out;
 mod report;
 mod run;
+mod shown;
 
 use crate::config::ConfigError;
 use crate::execute::chain;

@@ -3,14 +3,15 @@
 use super::args::{Cli, Judging, Report};
 use super::knowledge::Knowledge;
 use super::out::stdout;
-use super::run::reporter;
-use super::{Done, Failure};
+use super::{Done, Failure, shown};
 use crate::judge::{Judge, Verdict};
-use crate::report::{CellVerdict, Cells, Leaves, Outcome, Tally};
+use crate::report::{CellVerdict, Cells, Leaves, Outcome};
 use crate::results::{self, Run};
 use std::collections::HashSet;
+use std::path::Path;
 
-/// Prints the verdicts of a run. A planned cell without one was not run; a verdict without a result is no verdict.
+/// Prints the verdicts of a run, and what its repetitions have in common. A planned cell without a verdict was not run; a
+/// verdict without a result is no verdict.
 pub fn report(cli: &Cli, args: &Report) -> Done {
     if args.leaves {
         return leaves(cli, args);
@@ -19,10 +20,16 @@ pub fn report(cli: &Cli, args: &Report) -> Done {
         return Err(Failure::Usage("without --leaves, one run is reported at a time".into()));
     };
     let dir = results::find(&cli.results, run)?;
+    let repetitions: Vec<_> = results::repetitions(&dir).iter().map(|dir| verdicts(dir)).collect::<Result<_, _>>()?;
+    shown::again(args.format, &repetitions)
+}
+
+/// The verdicts of the run in `dir`, as they were written.
+fn verdicts(dir: &Path) -> Result<Vec<CellVerdict>, Failure> {
     let again = |what: &str| Failure::Usage(format!("{} {what}: kvm-memtype judge {0}", dir.display()));
-    let verdicts: Option<Vec<CellVerdict>> = results::read_verdicts(&dir)?;
+    let verdicts: Option<Vec<CellVerdict>> = results::read_verdicts(dir)?;
     let verdicts = verdicts.ok_or_else(|| again("has no verdicts yet"))?;
-    let run = Run::read(&dir)?;
+    let run = Run::read(dir)?;
     let done: HashSet<&str> = run.results.iter().map(|result| result.cell.as_str()).collect();
     let known: HashSet<&str> = verdicts.iter().map(|verdict| verdict.cell.as_str()).collect();
     let judged =
@@ -32,14 +39,7 @@ pub fn report(cli: &Cli, args: &Report) -> Done {
     }
     let missing = run.header.cells.iter().filter(|cell| !known.contains(cell.id.as_str()));
     let missing: Vec<CellVerdict> = missing.map(|cell| Cells::not_run(&cell.id)).collect();
-    let mut reporter = reporter(args.format);
-    let mut tally = Tally::default();
-    for verdict in verdicts.iter().chain(&missing) {
-        tally.add(verdict);
-        reporter.cell(verdict)?;
-    }
-    reporter.end(&tally)?;
-    Ok(tally.outcome())
+    Ok(verdicts.into_iter().chain(missing).collect())
 }
 
 /// Prints the tables of leaf SPTEs.

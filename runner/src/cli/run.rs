@@ -3,17 +3,19 @@
 use super::args::{Cli, Format, Run};
 use super::knowledge::Knowledge;
 use super::out::stdout;
-use super::{Done, Failure};
+use super::{Done, Failure, shown};
+use crate::busy::Busy;
 use crate::execute::{Execution, chain};
 use crate::guests;
 use crate::host;
+use crate::host::affinity;
 use crate::host::device::{Devices, Named};
 use crate::host::facts::Facts;
 use crate::judge::{Judge, Verdict};
 use crate::machine::choose::{Chosen, Wanted, choose};
 use crate::machine::{Limits, Machine};
 use crate::plan::{Cell, Plan};
-use crate::report::{CellVerdict, Cells, Human, Json, Reporter, Tally, counted};
+use crate::report::{CellVerdict, Cells, Repeats, Reporter, Tally, counted};
 use crate::results::{self, Header, PlannedCell, Resumed, Writer};
 use crate::witness::{self, Choice, Kinds};
 use clap::ValueEnum;
@@ -34,14 +36,46 @@ pub fn run(cli: &Cli, args: &Run) -> Done {
         None => start(cli, args, &knowledge)?,
         Some(run) => resume(cli, args, &knowledge, run)?,
     };
-    let Started { chosen, witness, header, plan, writer, done } = started;
-    policies.governing(&header.facts).map_err(|error| Failure::Broken(error.to_string()))?;
-    say(args.format, &chosen, &witness, &header, &writer, &done)?;
+    policies.governing(&started.header.facts).map_err(|error| Failure::Broken(error.to_string()))?;
+    let busy = started.header.busy.then(|| busy(&started.header.pinned)).transpose()?;
+    say(args, &started, busy.as_ref())?;
     listen()?;
+    let Started { chosen, witness, header, plan, writer, done } = started;
     let judge = Judge::new(&policies, &deviations);
-    let session = Session { args, machine: chosen.machine.as_ref(), witness: &witness, header: &header, judge };
-    let verdicts = session.cells(writer, &plan, &done)?;
-    session.end(verdicts, &plan)
+    let session = Session { args, machine: chosen.machine.as_ref(), witness: &witness, plan: &plan, judge };
+    let dir = writer.dir().to_owned();
+    let first = session.all(&header, writer, &done, shown::reporter(args.format))?;
+    let mut repeats = Repeats::default();
+    repeats.add(&first.all);
+    if args.format == Format::Human {
+        let seconds = first.wall.as_secs_f64();
+        writeln!(stdout(), "{seconds:.1} s; kvm-memtype explain CELL tells more; results in {}", dir.display())?;
+    }
+    for number in 2..=args.repeat.get() {
+        // Its guests' run ids are its own, so that a line of another repetition is noticed.
+        let run = header.run.wrapping_add(((number - 1) * header.cells.len()) as u64);
+        let header = Header { run, started: results::utc(SystemTime::now()), ..header.clone() };
+        let writer = Writer::repeat(&dir, number, &header)?;
+        let reporter = shown::repetition(args.format, number, args.repeat.get());
+        repeats.add(&session.all(&header, writer, &HashSet::new(), reporter)?.all);
+    }
+    shown::repeats(args.format, &repeats)
+}
+
+/// Keeps CPUs busy that the boot vCPU does not use.
+fn busy(allowed: &[usize]) -> Result<Busy, Failure> {
+    Busy::start(allowed).map_err(|error| Failure::Broken(format!("cannot keep CPUs busy: {error}")))
+}
+
+/// The CPUs that vCPUs are pinned to, and on which this process may run: those of one cell at a time. Cells that run side
+/// by side would get in each other's way.
+fn pins(args: &Run, busy: bool) -> Result<Vec<usize>, Failure> {
+    match args.jobs.get() {
+        1 => affinity::allowed()
+            .map_err(|error| Failure::Broken(format!("cannot tell on which CPUs this may run: {error}"))),
+        jobs if busy => Err(Failure::Usage(format!("--busy is for one cell at a time, not for --jobs {jobs}"))),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// All that is known before the first cell.
@@ -56,7 +90,8 @@ struct Started {
 
 fn start(cli: &Cli, args: &Run, knowledge: &Knowledge) -> Result<Started, Failure> {
     let (suite, plan) = knowledge.plan(&args.cells.suite, &args.cells.filters)?;
-    let chosen = choose(args.machine, devices(&args.devices)?)?;
+    let pinned = pins(args, args.busy)?;
+    let chosen = choose(args.machine, devices(&args.devices)?, &pinned)?;
     let witness = witnesses(args, args.witness.as_ref(), chosen.machine.name())?;
     let host = host::probe();
     let now = SystemTime::now();
@@ -74,6 +109,8 @@ fn start(cli: &Cli, args: &Run, knowledge: &Knowledge) -> Result<Started, Failur
         host: description(&host, chosen.machine.as_ref()),
         witnesses: witness.witnesses.kinds().0.clone(),
         devices: args.devices.clone(),
+        pinned,
+        busy: args.busy,
         cells: plan.cells.iter().map(PlannedCell::from).collect(),
     };
     let writer = Writer::create(&cli.results, &header)?;
@@ -81,7 +118,7 @@ fn start(cli: &Cli, args: &Run, knowledge: &Knowledge) -> Result<Started, Failur
 }
 
 fn resume(cli: &Cli, args: &Run, knowledge: &Knowledge, run: &str) -> Result<Started, Failure> {
-    let Resumed { writer, header, done } = Writer::resume(&results::find(&cli.results, run)?)?;
+    let Resumed { writer, mut header, done } = Writer::resume(&results::find(&cli.results, run)?)?;
     let (_, plan) = knowledge.plan(&header.suite, &header.filters)?;
     let refuse = |what: &str| Err(Failure::Usage(format!("cannot go on with {}: {what}", writer.dir().display())));
     if !plan.cells.iter().map(PlannedCell::from).eq(header.cells.iter().cloned()) {
@@ -103,7 +140,11 @@ fn resume(cli: &Cli, args: &Run, knowledge: &Knowledge, run: &str) -> Result<Sta
         let begun = if begun.is_empty() { " none of its options for devices" } else { &begun };
         return refuse(&format!("it was begun with{begun}"));
     }
-    let chosen = choose(wanted, devices(&header.devices)?)?;
+    if args.busy && !header.busy {
+        return refuse("it was begun without --busy");
+    }
+    header.pinned = pins(args, header.busy)?;
+    let chosen = choose(wanted, devices(&header.devices)?, &header.pinned)?;
     let witness = witnesses(args, Some(&kinds), chosen.machine.name())?;
     let host = host::probe();
     if facts(&host, chosen.machine.as_ref()) != header.facts
@@ -139,26 +180,24 @@ fn description(host: &host::Host, machine: &dyn Machine) -> BTreeMap<String, Str
 }
 
 /// What goes before the first cell.
-fn say(
-    format: Format,
-    chosen: &Chosen,
-    witness: &Choice,
-    header: &Header,
-    writer: &Writer,
-    done: &HashSet<String>,
-) -> Result<(), Failure> {
+fn say(args: &Run, started: &Started, busy: Option<&Busy>) -> Result<(), Failure> {
+    let Started { chosen, witness, header, writer, done, .. } = started;
     if let Some(reason) = &chosen.fallback {
         anstream::eprintln!("kvm-memtype: {reason}");
         anstream::eprintln!(
             "kvm-memtype: falling back to QEMU TCG, which validates next to nothing: a negative control, no test of KVM"
         );
     }
-    if format == Format::Human {
+    if args.format == Format::Human {
         let mut out = stdout();
         let cells = counted(header.cells.len() as u64, "cell");
-        writeln!(out, "kvm-memtype {}: {cells} of suite {}", header.version, header.suite)?;
+        let times = if args.repeat.get() > 1 { format!(", {} times", args.repeat) } else { String::new() };
+        writeln!(out, "kvm-memtype {}: {cells} of suite {}{times}", header.version, header.suite)?;
         for (what, is) in &header.host {
             writeln!(out, "  {what:<10}{is}")?;
+        }
+        if let Some(busy) = busy {
+            writeln!(out, "  {:<10}{busy}", "busy")?;
         }
         writeln!(out, "  {:<10}{}", "witnesses", witness.witnesses.kinds())?;
         for (kind, why) in &witness.missing {
@@ -186,24 +225,48 @@ struct Session<'a> {
     args: &'a Run,
     machine: &'a dyn Machine,
     witness: &'a Choice,
-    header: &'a Header,
+    plan: &'a Plan,
     judge: Judge<'a>,
 }
 
 impl Session<'_> {
-    /// Runs the cells that are not done, and keeps and prints each at once.
-    fn cells(&self, mut writer: Writer, plan: &Plan, done: &HashSet<String>) -> Result<Verdicts, Failure> {
-        let cells = Cells::new(self.header);
-        let mut verdicts = Verdicts::new(writer.dir().to_owned(), self.args.format);
+    /// Runs the cells that are not done, keeps and prints each at once, and then the sum.
+    fn all(
+        &self,
+        header: &Header,
+        writer: Writer,
+        done: &HashSet<String>,
+        reporter: Box<dyn Reporter>,
+    ) -> Result<Verdicts, Failure> {
+        let mut verdicts = self.cells(header, writer, done, reporter)?;
+        let known: HashSet<String> = verdicts.all.iter().map(|verdict| verdict.cell.clone()).collect();
+        for cell in self.plan.cells.iter().filter(|cell| !known.contains(&cell.id)) {
+            verdicts.take(Cells::not_run(&cell.id))?;
+        }
+        verdicts.reporter.end(&verdicts.tally)?;
+        results::write_verdicts(&verdicts.dir, &verdicts.all)?;
+        // A signal after the last cell interrupts nothing.
+        if verdicts.tally.count(Verdict::NotRun) > 0 {
+            let again = format!("interrupted; go on with `kvm-memtype run --resume {}`", verdicts.dir.display());
+            return Err(Failure::Broken(again));
+        }
+        Ok(verdicts)
+    }
+
+    fn cells(
+        &self,
+        header: &Header,
+        mut writer: Writer,
+        done: &HashSet<String>,
+        reporter: Box<dyn Reporter>,
+    ) -> Result<Verdicts, Failure> {
+        let cells = Cells::new(header);
+        let mut verdicts = Verdicts::new(writer.dir().to_owned(), reporter);
         for result in results::Run::read(writer.dir())?.results.iter().filter(|result| done.contains(&result.cell)) {
             verdicts.take(cells.verdict(&self.judge, result))?;
         }
-        let todo: Vec<(&Cell, u64)> = plan
-            .cells
-            .iter()
-            .filter(|cell| !done.contains(&cell.id))
-            .filter_map(|cell| cells.run_id(&cell.id).map(|run| (cell, run)))
-            .collect();
+        let todo = self.plan.cells.iter().filter(|cell| !done.contains(&cell.id));
+        let todo: Vec<(&Cell, u64)> = todo.filter_map(|cell| cells.run_id(&cell.id).map(|run| (cell, run))).collect();
         let limits = Limits { timeout: Duration::from_secs(self.args.timeout), ..Limits::default() };
         let execution =
             Execution { machine: self.machine, limits, witness: self.witness, jobs: self.args.jobs, stop: &STOP };
@@ -221,31 +284,6 @@ impl Session<'_> {
         verdicts.wall = started.elapsed();
         Ok(verdicts)
     }
-
-    /// Prints the sum and writes the verdicts.
-    fn end(&self, mut verdicts: Verdicts, plan: &Plan) -> Done {
-        let known: HashSet<String> = verdicts.all.iter().map(|verdict| verdict.cell.clone()).collect();
-        for cell in plan.cells.iter().filter(|cell| !known.contains(&cell.id)) {
-            verdicts.take(Cells::not_run(&cell.id))?;
-        }
-        verdicts.reporter.end(&verdicts.tally)?;
-        results::write_verdicts(&verdicts.dir, &verdicts.all)?;
-        let dir = verdicts.dir.display();
-        if self.args.format == Format::Human {
-            let mut out = stdout();
-            writeln!(
-                out,
-                "{:.1} s; kvm-memtype explain CELL tells more; results in {dir}",
-                verdicts.wall.as_secs_f64()
-            )?;
-        }
-        // A signal after the last cell interrupts nothing.
-        if verdicts.tally.count(Verdict::NotRun) > 0 {
-            let again = format!("interrupted; go on with `kvm-memtype run --resume {dir}`");
-            return Err(Failure::Broken(again));
-        }
-        Ok(verdicts.tally.outcome())
-    }
 }
 
 /// The verdicts of a run as they come.
@@ -258,8 +296,8 @@ struct Verdicts {
 }
 
 impl Verdicts {
-    fn new(dir: std::path::PathBuf, format: Format) -> Self {
-        Verdicts { dir, reporter: reporter(format), tally: Tally::default(), all: Vec::new(), wall: Duration::ZERO }
+    fn new(dir: std::path::PathBuf, reporter: Box<dyn Reporter>) -> Self {
+        Verdicts { dir, reporter, tally: Tally::default(), all: Vec::new(), wall: Duration::ZERO }
     }
 
     fn take(&mut self, verdict: CellVerdict) -> Result<(), Failure> {
@@ -267,14 +305,6 @@ impl Verdicts {
         self.reporter.cell(&verdict)?;
         self.all.push(verdict);
         Ok(())
-    }
-}
-
-/// Prints to standard output in that format.
-pub fn reporter(format: Format) -> Box<dyn Reporter> {
-    match format {
-        Format::Human => Box::new(Human::new(stdout())),
-        Format::Json => Box::new(Json(stdout())),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The host's CPU, as CPUID and the kernel show it.
 
+use super::affinity::allowed;
 use serde::Serialize;
 use std::arch::x86_64::{__cpuid, CpuidResult};
 use std::fs;
@@ -24,6 +25,8 @@ pub struct Cpu {
     /// The vendor string of the hypervisor below this host (CPUID leaf 0x40000000), if CPUID.1:ECX bit 31 says that
     /// there is one: then KVM runs nested, or in software.
     pub hypervisor: Option<String>,
+    /// The CPUs on which this process may run; none where the system does not say.
+    pub allowed: Vec<usize>,
 }
 
 impl Cpu {
@@ -48,6 +51,7 @@ impl Cpu {
             vmx: features.ecx >> 5 & 1 == 1,
             svm: has(0x8000_0001) && __cpuid(0x8000_0001).ecx >> 2 & 1 == 1,
             hypervisor,
+            allowed: allowed().unwrap_or_default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The host: what was probed of it, and what that means.
 
+pub mod affinity;
 pub mod cpu;
 pub mod device;
 pub mod dma;

@@ -68,7 +68,7 @@ mod tests {
 
     fn cpu(vmx: bool, svm: bool) -> Cpu {
         let (vendor, model) = (String::new(), String::new());
-        Cpu { vendor, model, maxphyaddr: 46, self_snoop: true, vmx, svm, hypervisor: None }
+        Cpu { vendor, model, maxphyaddr: 46, self_snoop: true, vmx, svm, hypervisor: None, allowed: Vec::new() }
     }
 
     fn sysfs(files: &[(&str, &str)]) -> tempfile::TempDir {

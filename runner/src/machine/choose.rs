@@ -39,24 +39,24 @@ impl fmt::Debug for Chosen {
     }
 }
 
-/// Makes the machine that is wanted, and boots a first guest on it. Only the embedded VMM gives VMs devices of the host,
+/// Makes the machine that is wanted, and boots a first guest on it. The embedded VMM pins vCPUs to the CPUs `pins`. Only the embedded VMM gives VMs devices of the host,
 /// so with any of them there is no falling back.
 ///
 /// # Errors
 /// The machine that was asked for cannot be had or cannot run a guest; or none was asked for and QEMU cannot be had
 /// either.
-pub fn choose(wanted: Option<Wanted>, devices: Devices) -> Result<Chosen, MachineError> {
+pub fn choose(wanted: Option<Wanted>, devices: Devices, pins: &[usize]) -> Result<Chosen, MachineError> {
     let chosen = |machine| Ok(Chosen { machine, fallback: None });
     let alone = !devices.is_empty();
     match wanted {
         Some(Wanted::QemuKvm | Wanted::QemuTcg | Wanted::Bochs) if alone => {
             Err(MachineError { what: "--dma and --host-mmio are for machine kvm".to_owned(), source: None })
         }
-        Some(Wanted::Kvm) => chosen(kvm(devices)?),
+        Some(Wanted::Kvm) => chosen(kvm(devices, pins)?),
         Some(Wanted::QemuKvm) => chosen(qemu(Accel::Kvm)?),
         Some(Wanted::QemuTcg) => chosen(qemu(Accel::Tcg)?),
         Some(Wanted::Bochs) => chosen(bochs()?),
-        None => match kvm(devices) {
+        None => match kvm(devices, pins) {
             Ok(machine) => chosen(machine),
             Err(no_kvm) if alone => Err(no_kvm),
             Err(no_kvm) => {
@@ -70,13 +70,13 @@ pub fn choose(wanted: Option<Wanted>, devices: Devices) -> Result<Chosen, Machin
     }
 }
 
-fn kvm(devices: Devices) -> Result<Box<dyn Machine>, MachineError> {
+fn kvm(devices: Devices, pins: &[usize]) -> Result<Box<dyn Machine>, MachineError> {
     let cpu = Cpu::probe();
     let machine = KvmMachine::open().map_err(|trouble| {
         let advice = trouble.advice(cpu.vmx || cpu.svm);
         MachineError { what: format!("{trouble}. {advice}"), source: None }
     })?;
-    let machine = machine.with_devices(devices).failed("a device that was named cannot be used")?;
+    let machine = machine.with_devices(devices).failed("a device that was named cannot be used")?.pinned(pins);
     preflight(&machine)?;
     Ok(Box::new(machine))
 }

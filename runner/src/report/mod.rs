@@ -5,6 +5,7 @@ mod human;
 mod json;
 mod leaves;
 mod leaves_words;
+mod repeat;
 mod sptes;
 mod tally;
 mod verdict;
@@ -14,6 +15,7 @@ pub use explain::{Explained, explain, explain_json};
 pub use human::{Human, counted};
 pub use json::Json;
 pub use leaves::Leaves;
+pub use repeat::{Brief, Flaky, Repeats, Way, print_repeats};
 pub use tally::{Outcome, Tally};
 pub use verdict::{CellVerdict, Cells, test};
 

@@ -5,8 +5,8 @@ use crate::judge::{Verdict, Witnesses};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a run comes to: the exit code, in words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a run comes to: the exit code, in words. The worse is the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// All is as expected, and something was decided.
     AsExpected,
@@ -64,6 +64,12 @@ impl Tally {
     /// All cells.
     pub fn cells(&self) -> u64 {
         self.verdicts.values().sum()
+    }
+
+    /// The counts of cells by verdict: `56 pass, 2 xfail`.
+    pub fn words(&self) -> String {
+        let counts: Vec<String> = self.verdicts.iter().map(|(verdict, count)| format!("{count} {verdict}")).collect();
+        counts.join(", ")
     }
 
     /// Whether anything was decided at all.

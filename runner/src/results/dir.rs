@@ -27,6 +27,18 @@ pub(super) fn make(root: &Path, header: &Header) -> Result<PathBuf, ResultsError
     Ok(dir)
 }
 
+/// The directories of a run's repetitions: `dir`, in which the first is, and those of the others in there. Only `dir`
+/// of a run that was done once.
+pub fn repetitions(dir: &Path) -> Vec<PathBuf> {
+    let others = (2..).map(|number| repetition(dir, number)).take_while(|dir| is_run(dir));
+    std::iter::once(dir.to_owned()).chain(others).collect()
+}
+
+/// Where repetition `number` of a run is, from 2.
+pub(super) fn repetition(dir: &Path, number: usize) -> PathBuf {
+    dir.join(number.to_string())
+}
+
 /// The directory of the run that somebody means by `run`: `latest`, a name under `root`, or a path.
 ///
 /// # Errors
@@ -110,6 +122,15 @@ mod tests {
         }
         let error = find(root.path(), LATEST).unwrap_err().to_string();
         assert_eq!(error, format!("no run is in {}: start one with `kvm-memtype run`", root.path().display()));
+    }
+
+    #[test]
+    fn repetitions_are_in_the_directory_of_the_first() {
+        let root = root(&["once", "twice", "twice/2", "twice/4", "twice/x"]);
+        let dir = |name: &str| root.path().join(name);
+        assert_eq!(repetitions(&dir("once")), [dir("once")]);
+        assert_eq!(repetitions(&dir("twice")), [dir("twice"), dir("twice/2")]);
+        assert_eq!(find(root.path(), "twice/2").unwrap(), dir("twice/2"));
     }
 
     #[test]

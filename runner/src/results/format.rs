@@ -46,6 +46,13 @@ pub struct Header {
     /// The host's devices that VMs could be given.
     #[serde(default)]
     pub devices: Named,
+    /// The CPUs that vCPUs were pinned to, vCPU n to the n-th, from the first on again where there are more; none where
+    /// cells ran side by side.
+    #[serde(default)]
+    pub pinned: Vec<usize>,
+    /// Whether the other CPUs were kept busy.
+    #[serde(default)]
+    pub busy: bool,
     /// What was to be run, in this order.
     pub cells: Vec<PlannedCell>,
 }

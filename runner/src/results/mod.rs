@@ -2,6 +2,8 @@
 //!
 //! `observations.jsonl` holds what was observed: a [`Header`] in line 1, then a [`CellResult`] a line, each synced
 //! before the runner goes on. It is only ever appended to, and may be compressed once the run is over. `verdicts.jsonl` is derived from it and may be made anew.
+//! Of a run that is repeated, each repetition is a run of its own: the first in the run's directory, the others in
+//! directories `2`, `3` and so on in there.
 
 mod dir;
 mod error;
@@ -15,7 +17,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use dir::find;
+pub use dir::{find, repetitions};
 pub use error::ResultsError;
 pub use format::{CellOutcome, CellResult, FORMAT, Header, PlannedCell};
 use observations::OBSERVATIONS;

@@ -43,6 +43,8 @@ fn header(cells: &[&str]) -> Header {
         host: BTreeMap::from([("kernel".to_owned(), "Linux 6.18 \u{e9}\n".to_owned())]),
         witnesses: BTreeSet::from([Kind::Log, Kind::Sptes]),
         devices: Named { dma: Some("stub".parse().unwrap()), ..Named::default() },
+        pinned: vec![0, 3],
+        busy: true,
         cells: cells.iter().map(|&id| PlannedCell { id: id.to_owned(), vm: vm.clone(), points: 3 }).collect(),
     }
 }

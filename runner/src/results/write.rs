@@ -35,7 +35,21 @@ impl Writer {
     /// The system refuses.
     pub fn create(root: &Path, header: &Header) -> Result<Writer, ResultsError> {
         fs::create_dir_all(root).map_err(ResultsError::io("create", root))?;
-        let dir = dir::make(root, header)?;
+        Writer::begin(root, dir::make(root, header)?, header)
+    }
+
+    /// Makes a directory for repetition `number` (from 2) of the run in `first`.
+    ///
+    /// # Errors
+    /// The system refuses, or there is one.
+    pub fn repeat(first: &Path, number: usize, header: &Header) -> Result<Writer, ResultsError> {
+        let dir = dir::repetition(first, number);
+        fs::create_dir(&dir).map_err(ResultsError::io("create", &dir))?;
+        Writer::begin(first, dir, header)
+    }
+
+    /// Begins a run in a directory that was just made in `root`.
+    fn begin(root: &Path, dir: PathBuf, header: &Header) -> Result<Writer, ResultsError> {
         let path = dir.join(OBSERVATIONS);
         let file = File::options().append(true).create_new(true).open(&path);
         let file = file.map_err(ResultsError::io("create", &path))?;

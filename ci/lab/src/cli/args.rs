@@ -107,6 +107,13 @@ pub struct Run {
     /// Suites, run one after the other in one boot.
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "default,memtype")]
     pub suite: Vec<String>,
+    /// Run each suite so many times in the machine, and say which cells were not the same each time. Such a cell is no
+    /// pass.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub repeat: NonZeroUsize,
+    /// Keep the machine's CPUs busy meanwhile: those that the boot vCPU does not use or, where there is one, that one.
+    #[arg(long)]
+    pub busy: bool,
     /// Kernels at a time; without it two per CPU of this host. Each takes half a GiB.
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,
@@ -129,6 +136,13 @@ pub struct Run {
 }
 
 impl Run {
+    /// All arguments for `kvm-memtype run` in the machine.
+    pub fn inner(&self) -> Vec<String> {
+        let repeat = (self.repeat.get() > 1).then(|| ["--repeat".to_owned(), self.repeat.to_string()]);
+        let busy = self.busy.then(|| "--busy".to_owned());
+        repeat.into_iter().flatten().chain(busy).chain(self.arguments.iter().cloned()).collect()
+    }
+
     /// The machine that is asked for.
     pub fn machine(&self) -> Machine {
         if self.amd { Machine::QemuSvm } else { self.machine }

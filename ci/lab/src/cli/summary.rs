@@ -5,7 +5,7 @@ use super::task::{Came, Ended};
 use crate::boot::Ending;
 use crate::kernel::Variant;
 use crate::results::CONSOLE;
-use kvm_memtype::report::{self, Tally};
+use kvm_memtype::report::{self, Repeats};
 
 /// A boot in a line or a few.
 pub struct Summary {
@@ -22,8 +22,8 @@ impl Summary {
             .iter()
             .map(|suite| {
                 let ended = came.suites.iter().find(|ended| ended.suite == *suite);
-                let tally = came.dir.tally(suite).map_err(|error| error.to_string());
-                let (outcome, said) = of_suite(&came.ending, ended, tally);
+                let repeats = came.dir.repeats(suite).map_err(|error| error.to_string());
+                let (outcome, said) = of_suite(&came.ending, ended, repeats);
                 (outcome, format!("{suite}: {said}"))
             })
             .collect();
@@ -57,22 +57,21 @@ fn of_ending(ending: &Ending) -> Outcome {
 }
 
 /// A suite's outcome, by the exit code of kvm-memtype and the verdicts that came; the two must agree.
-fn of_suite(ending: &Ending, ended: Option<&Ended>, tally: Result<Option<Tally>, String>) -> (Outcome, String) {
-    let (Ended { code, said, .. }, tally) = match (ended, tally) {
+fn of_suite(ending: &Ending, ended: Option<&Ended>, repeats: Result<Option<Repeats>, String>) -> (Outcome, String) {
+    let (Ended { code, said, .. }, repeats) = match (ended, repeats) {
         (None, _) if *ending == Ending::Done => {
             return (Outcome::Broken, "init was done, but sent no end of the suite".to_owned());
         }
         // The end of the machine says why.
         (None, _) => return (Outcome::AsExpected, "not done".to_owned()),
         (Some(_), Err(error)) => return (Outcome::Broken, error),
-        (Some(ended), Ok(tally)) => (ended, tally),
+        (Some(ended), Ok(repeats)) => (ended, repeats),
     };
-    let Some(tally) = tally.filter(|_| matches!(code, 0 | 1 | 3)) else {
+    let Some(repeats) = repeats.filter(|_| matches!(code, 0 | 1 | 3)) else {
         return (Outcome::Broken, format!("kvm-memtype ended with {code}: {said}"));
     };
-    let counts: Vec<String> = tally.verdicts.iter().map(|(verdict, count)| format!("{count} {verdict}")).collect();
-    let counts = counts.join(", ");
-    let (outcome, wanted) = match tally.outcome() {
+    let counts = repeats.words();
+    let (outcome, wanted) = match repeats.outcome() {
         report::Outcome::AsExpected => (Outcome::AsExpected, 0),
         report::Outcome::Surprise => (Outcome::Surprise, 1),
         report::Outcome::Broken => (Outcome::Broken, 3),
@@ -90,11 +89,17 @@ mod tests {
     use kvm_memtype::judge::{Judgement, Verdict};
     use kvm_memtype::report::CellVerdict;
 
-    fn tally(verdict: Verdict) -> Tally {
-        let mut tally = Tally::default();
-        let judgement = Judgement { points: 1, ..Judgement::new(verdict, String::new()) };
-        tally.add(&CellVerdict { cell: "a/b".into(), micros: None, broken: false, judgement });
-        tally
+    fn repeats(verdicts: &[Verdict]) -> Repeats {
+        let mut repeats = Repeats::default();
+        for &verdict in verdicts {
+            let judgement = Judgement { points: 1, ..Judgement::new(verdict, String::new()) };
+            repeats.add(&[CellVerdict { cell: "a/b".into(), micros: None, broken: false, judgement }]);
+        }
+        repeats
+    }
+
+    fn tally(verdict: Verdict) -> Repeats {
+        repeats(&[verdict])
     }
 
     #[test]
@@ -112,6 +117,17 @@ mod tests {
         let differs = "1 pass, but kvm-memtype ended with 1 where these verdicts make 0: unknown suite";
         assert_eq!(of(1, Some(tally(Verdict::Pass))), (Outcome::Broken, differs.to_owned()));
         assert_eq!(of(0, Some(tally(Verdict::Fail))).0, Outcome::Broken);
+    }
+
+    #[test]
+    fn a_flaky_cell_is_a_surprise_although_each_repetition_is_as_expected() {
+        let ended = |code| Ended { suite: "default".into(), code, said: String::new() };
+        let of = |code, verdicts| of_suite(&Ending::Done, Some(&ended(code)), Ok(Some(repeats(verdicts))));
+        let steady = (Outcome::AsExpected, "1 pass, the same 2 times".to_owned());
+        assert_eq!(of(0, &[Verdict::Pass, Verdict::Pass]), steady);
+        let flaky = (Outcome::Surprise, "1 pass at first, 1 flaky in 3 times: a/b".to_owned());
+        assert_eq!(of(1, &[Verdict::Pass, Verdict::Skip, Verdict::Pass]), flaky);
+        assert_eq!(of(0, &[Verdict::Pass, Verdict::Skip]).0, Outcome::Broken);
     }
 
     #[test]

@@ -207,7 +207,7 @@ impl Task {
             modules,
             parameters: self.variant.params.iter().filter_map(parameter).collect(),
             suites: args.suite.clone(),
-            arguments: args.arguments.clone(),
+            arguments: args.inner(),
             environment: environment.collect(),
             power: if args.machine() == Machine::QemuSvm { Power::Qemu } else { Power::Bochs },
         })

@@ -76,16 +76,25 @@ impl Files<'_> {
 
     /// Sends what has been added since.
     fn send(&mut self, port: &mut Port) -> Fallible<()> {
-        for run in entries(&self.root)? {
-            // What has another ending is a draft, which goes away when it is renamed.
-            for path in entries(&run)?.iter().filter(|path| path.extension().is_some_and(|ending| ending == "jsonl")) {
-                self.send_file(port, path)?;
+        entries(&self.root)?.iter().try_for_each(|run| self.send_run(port, run, ""))
+    }
+
+    /// Sends the files of the run in `dir`, and those of its repetitions, which are runs in there. They go to `below` in
+    /// the suite's directory.
+    fn send_run(&mut self, port: &mut Port, dir: &Path, below: &str) -> Fallible<()> {
+        for path in entries(dir)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_dir() {
+                self.send_run(port, &path, &format!("{below}{name}/"))?;
+            } else if path.extension().is_some_and(|ending| ending == "jsonl") {
+                // What has another ending is a draft, which goes away when it is renamed.
+                self.send_file(port, &path, &format!("{below}{name}"))?;
             }
         }
         Ok(())
     }
 
-    fn send_file(&mut self, port: &mut Port, path: &Path) -> Fallible<()> {
+    fn send_file(&mut self, port: &mut Port, path: &Path, name: &str) -> Fallible<()> {
         let index = self.sent.iter().position(|(known, _)| known == path).unwrap_or_else(|| {
             self.sent.push((path.to_owned(), 0));
             self.sent.len() - 1
@@ -95,7 +104,6 @@ impl Files<'_> {
         file.seek(SeekFrom::Start(offset))?;
         file.read_to_end(&mut piece)?;
         if !piece.is_empty() {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
             port.send(&Event::Piece { path: format!("{}/{name}", self.suite), offset }, &piece)?;
             self.sent[index].1 += piece.len() as u64;
         }

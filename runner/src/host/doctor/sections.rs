@@ -69,8 +69,19 @@ fn cpu(host: &Host) -> Section {
                 }
                 .to_owned(),
             ),
+            ("vCPUs are pinned", pinning(&cpu.allowed)),
         ],
     )
+}
+
+/// What `run` does about the place of vCPUs.
+fn pinning(allowed: &[usize]) -> String {
+    let cpus = allowed.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    match allowed {
+        [] => "no: the system does not say on which CPUs this process may run".to_owned(),
+        [only] => format!("with --jobs 1: all to CPU {only}, the only one that this process may use"),
+        _ => format!("with --jobs 1: vCPU n to the n-th of the CPUs {cpus}, the first again after the last"),
+    }
 }
 
 fn capabilities(kvm: &Kvm) -> Section {

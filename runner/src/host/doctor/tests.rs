@@ -28,6 +28,7 @@ fn intel() -> Host {
             vmx: true,
             svm: false,
             hypervisor: None,
+            allowed: vec![0, 1],
         },
         modules: Modules {
             vendor: Some("kvm_intel".into()),

@@ -14,6 +14,7 @@ pub(crate) use vm::TSS_PAGES;
 
 use super::{Job, Machine, MachineError, Observed};
 use crate::host;
+use crate::host::affinity::Pinned;
 use crate::host::device::{DeviceError, Devices};
 use crate::host::dma::Provider;
 use crate::host::kvm::KvmTrouble;
@@ -71,6 +72,8 @@ pub struct KvmMachine {
     can: host::kvm::Kvm,
     /// What of the host's devices VMs may be given.
     devices: Devices,
+    /// The CPUs that vCPUs are pinned to; none, where the host is to place them.
+    pins: Vec<usize>,
     /// A planted fault.
     lie: Option<Lie>,
 }
@@ -89,7 +92,7 @@ impl KvmMachine {
         let cpuid = cpuid.map_err(|e| failed("KVM_GET_SUPPORTED_CPUID", e.to_string()))?;
         let listed = kvm.get_msr_index_list().map_err(|e| failed("KVM_GET_MSR_INDEX_LIST", e.to_string()))?;
         let listed_msrs = listed.as_slice().iter().copied().collect();
-        Ok(KvmMachine { cpuid, listed_msrs, can, devices: Devices::default(), lie: None, kvm })
+        Ok(KvmMachine { cpuid, listed_msrs, can, devices: Devices::default(), pins: Vec::new(), lie: None, kvm })
     }
 
     /// Lets VMs be given these devices of the host.
@@ -112,6 +115,18 @@ impl KvmMachine {
             Vfio::default().add(&vm, provider.file()).map_err(refused)?;
         }
         Ok(KvmMachine { devices, ..self })
+    }
+
+    /// Pins the thread of each vCPU to a CPU: that of vCPU n to the n-th of these, from the first on again where there
+    /// are more. Times mean little of a vCPU that moves.
+    pub fn pinned(self, cpus: &[usize]) -> Self {
+        KvmMachine { pins: cpus.to_owned(), ..self }
+    }
+
+    /// Pins the calling thread, which runs vCPU `cpu`, for as long as the value lives.
+    fn pin(&self, cpu: u8) -> Result<Option<Pinned>, MachineError> {
+        let Some(&to) = self.pins.iter().cycle().nth(cpu.into()) else { return Ok(None) };
+        Pinned::to(to).failed(&format!("cannot pin vCPU {cpu} to CPU {to}")).map(Some)
     }
 
     /// The provider of non-coherent DMA.

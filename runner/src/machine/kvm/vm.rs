@@ -206,6 +206,10 @@ impl<'a> Vm<'a> {
 
     fn run_cpu<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, cpu: u8) {
         let mut vcpu = lock(&self.cpus[usize::from(cpu)].fd);
+        let _pinned = match self.machine.pin(cpu) {
+            Ok(pinned) => pinned,
+            Err(error) => return self.finish(Err(error)),
+        };
         if let Some(watch) = self.job.watch {
             watch.thread();
         }

@@ -89,6 +89,8 @@ fn run(kernel: &str, apic_bus_cycles: bool, dma: bool, leaves: [u64; 2], zaps: u
         host: BTreeMap::from([("kernel".into(), format!("Linux {kernel} #1"))]),
         witnesses: BTreeSet::new(),
         devices: Default::default(),
+        pinned: Vec::new(),
+        busy: false,
         cells: vec![PlannedCell { id: cell.into(), vm, points: 0 }],
     };
     let lines = log.0.borrow().0.clone();

@@ -24,6 +24,7 @@ fn help() {
     golden(&["--help"], 0, file!["cli/help.txt"]);
     golden(&["run", "--help"], 0, file!["cli/run-help.txt"]);
     golden(&["explain", "--help"], 0, file!["cli/explain-help.txt"]);
+    golden(&["identify", "--help"], 0, file!["cli/identify-help.txt"]);
 }
 
 #[test]
@@ -50,6 +51,7 @@ fn a_run_that_is_not_there_is_named() {
     let said = "kvm-memtype: no run is in [..]: start one with `kvm-memtype run`\n";
     refused(&["report", "--results", results], said);
     refused(&["explain", "pat-msr/bytes", "--results", results], said);
+    refused(&["identify", "--results", results], said);
 }
 
 #[test]
@@ -94,7 +96,8 @@ fn a_log_that_is_none_is_refused() {
 
 #[test]
 fn man_pages_and_completions_name_every_verb() {
-    let verbs = ["run", "list", "doctor", "report", "explain", "judge", "bench", "extract", "completions", "man"];
+    let verbs =
+        ["run", "list", "doctor", "report", "explain", "identify", "judge", "bench", "extract", "completions", "man"];
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
     kvm_memtype().args(["man", path]).assert().success().stdout_eq("");

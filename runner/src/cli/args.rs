@@ -43,6 +43,16 @@ Filters:
 Exit codes:
   0 all is as expected, 1 something is not, 2 wrong usage, 3 the host or the harness is broken";
 
+const IDENTIFIED: &str = "\
+Every cell is replayed against every policy, whether it governs here or not. What a known deviation
+of this host excuses counts as explained, and is named.
+
+Exit codes:
+  0  at least one policy explains all
+  1  none does, or nothing was decided
+  2  wrong usage or a wrong configuration
+  3  the run cannot be read";
+
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -58,6 +68,9 @@ pub enum Verb {
     Report(Report),
     /// Show one cell of a run in full: what was done, seen and expected, by which model and why.
     Explain(Explain),
+    /// Say which known policies explain all that a run saw, and what rules the others out.
+    #[command(after_help = IDENTIFIED)]
+    Identify(Identify),
     /// Judge a run again with the present models, or judge a serial log on standard input.
     Judge(Judge),
     /// Measure this build: VMs against bare ioctls, cells a second, sizes.
@@ -192,6 +205,17 @@ pub struct Explain {
     #[arg(long)]
     pub all: bool,
     /// How to print. JSON has all of it.
+    #[arg(long, value_enum, default_value = "human")]
+    pub format: Format,
+}
+
+/// Arguments of `identify`.
+#[derive(Debug, Args)]
+pub struct Identify {
+    /// A run: a directory, its name under the results directory, or `latest`.
+    #[arg(value_name = "RUN", default_value = "latest")]
+    pub run: String,
+    /// How to print. JSON has all cells that rule a policy out.
     #[arg(long, value_enum, default_value = "human")]
     pub format: Format,
 }

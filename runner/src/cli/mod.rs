@@ -5,6 +5,7 @@ mod bench;
 mod doctor;
 mod explain;
 mod files;
+mod identify;
 mod judge;
 mod knowledge;
 mod list;
@@ -43,6 +44,7 @@ pub fn main(cli: &Cli) -> ExitCode {
         Verb::Doctor(args) => doctor::doctor(args),
         Verb::Report(args) => report::report(cli, args),
         Verb::Explain(args) => explain::explain(cli, args),
+        Verb::Identify(args) => identify::identify(cli, args),
         Verb::Judge(args) => judge::judge(cli, args),
         Verb::Bench => bench::bench(cli),
         Verb::Extract(args) => files::extract(args),

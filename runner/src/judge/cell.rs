@@ -53,7 +53,7 @@ pub struct Judgement {
 /// Judges cells by policies and deviations.
 #[derive(Debug, Clone, Copy)]
 pub struct Judge<'a> {
-    policies: &'a Policies,
+    pub(super) policies: &'a Policies,
     deviations: &'a Deviations,
 }
 
@@ -133,7 +133,7 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
-    fn applying(&self, test: &str, facts: &Facts) -> Vec<&Deviation> {
+    pub(super) fn applying(&self, test: &str, facts: &Facts) -> Vec<&Deviation> {
         self.deviations.iter().filter(|deviation| deviation.applies(test, facts)).collect()
     }
 
@@ -177,7 +177,7 @@ impl<'a> Judge<'a> {
 }
 
 /// Whether SPTEs were watched.
-fn sees_sptes(observed: &Observed) -> bool {
+pub(super) fn sees_sptes(observed: &Observed) -> bool {
     observed.witness.watched.contains(&Kind::Sptes)
 }
 

@@ -1,6 +1,7 @@
 //! The judge: from what was observed in a cell, the facts and a policy, a verdict with every point that is not as
 //! predicted.
 
+mod candidates;
 mod cell;
 mod deviation;
 mod ending;
@@ -14,6 +15,7 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
+pub use candidates::{Against, Candidate, Candidates, CellLog, Pair, Seen, Standing};
 pub use cell::{Departures, Judge, Judgement};
 pub use deviation::{Deviation, Deviations};
 pub use kernel::is_finding;

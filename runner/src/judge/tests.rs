@@ -1,5 +1,6 @@
 //! The judge against hand-written logs.
 
+mod candidates;
 mod host;
 mod registers;
 mod support;

@@ -2,6 +2,7 @@
 
 mod explain;
 mod human;
+mod identify;
 mod json;
 mod leaves;
 mod leaves_words;
@@ -13,6 +14,7 @@ mod witness;
 
 pub use explain::{Explained, explain, explain_json};
 pub use human::{Human, counted};
+pub use identify::{identify, identify_json};
 pub use json::Json;
 pub use leaves::Leaves;
 pub use repeat::{Brief, Flaky, Repeats, Way, print_repeats};

@@ -6,6 +6,7 @@ mod effective;
 mod leaf;
 mod load;
 mod ranges;
+mod row;
 mod rows;
 mod when;
 
@@ -16,6 +17,7 @@ pub use effective::{EffectiveRow, EffectiveRule};
 pub use leaf::{LeafRow, LeafRule, ZapEvent, ZapRow, ZapRule};
 pub use load::{Policies, PolicyError};
 pub use ranges::{BitRange, MsrRange};
+pub use row::RowRef;
 pub use rows::{
     Absent, Api, Checks, CpuidBit, CpuidRegister, Cr0Rules, FlagRule, Implication, InsnName, InstructionRow, MceRules,
     MemslotFlagRow, QuirkRule, ReadRule, RegisterRow, WriteRule,

@@ -34,6 +34,11 @@ impl When {
         facts.hold(&self.0)
     }
 
+    /// The facts.
+    pub fn facts(&self) -> &Facts {
+        &self.0
+    }
+
     /// Whether there are none, so that it holds anywhere.
     pub fn is_always(&self) -> bool {
         self.0.0.is_empty()

@@ -187,6 +187,11 @@ pub struct Report {
     /// zapped, with a column for each run.
     #[arg(long, conflicts_with = "format")]
     pub leaves: bool,
+    /// Print no verdicts, but the memory type of each page that was timed: what the guest asked for, what it got by
+    /// times and by SPTEs, what the architecture gives, and what KVM's policy gives. As tables in Markdown or, with
+    /// `--format json`, a line for each page.
+    #[arg(long, conflicts_with = "leaves")]
+    pub types: bool,
     /// How to print.
     #[arg(long, value_enum, default_value = "human")]
     pub format: Format,

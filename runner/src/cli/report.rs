@@ -1,13 +1,14 @@
 //! `report`: the verdicts of a run again, as they were written; or the leaf SPTEs of runs side by side.
 
-use super::args::{Cli, Judging, Report};
+use super::args::{Cli, Format, Judging, Report};
 use super::knowledge::Knowledge;
 use super::out::stdout;
 use super::{Done, Failure, shown};
 use crate::judge::{Judge, Verdict};
-use crate::report::{CellVerdict, Cells, Leaves, Outcome};
+use crate::report::{self, CellVerdict, Cells, Leaves, Outcome};
 use crate::results::{self, Run};
 use std::collections::HashSet;
+use std::io::Write;
 use std::path::Path;
 
 /// Prints the verdicts of a run, and what its repetitions have in common. A planned cell without a verdict was not run; a
@@ -20,6 +21,9 @@ pub fn report(cli: &Cli, args: &Report) -> Done {
         return Err(Failure::Usage("without --leaves, one run is reported at a time".into()));
     };
     let dir = results::find(&cli.results, run)?;
+    if args.types {
+        return types(cli, args.format, &dir);
+    }
     let repetitions: Vec<_> = results::repetitions(&dir).iter().map(|dir| verdicts(dir)).collect::<Result<_, _>>()?;
     shown::again(args.format, &repetitions)
 }
@@ -40,6 +44,24 @@ fn verdicts(dir: &Path) -> Result<Vec<CellVerdict>, Failure> {
     let missing = run.header.cells.iter().filter(|cell| !known.contains(cell.id.as_str()));
     let missing: Vec<CellVerdict> = missing.map(|cell| Cells::not_run(&cell.id)).collect();
     Ok(verdicts.into_iter().chain(missing).collect())
+}
+
+/// Prints the memory types of the pages that were timed in the run in `dir`.
+fn types(cli: &Cli, format: Format, dir: &Path) -> Done {
+    let (policies, deviations) = Knowledge::load(cli.config.as_deref())?.models(Judging { no_deviations: false })?;
+    let pages = report::pages(&Judge::new(&policies, &deviations), &Run::read(dir)?);
+    let pages = pages.map_err(|error| Failure::Broken(error.to_string()))?;
+    match format {
+        Format::Human => report::print_types(&mut stdout(), &pages)?,
+        Format::Json => {
+            let mut out = stdout();
+            for page in &pages {
+                serde_json::to_writer(&mut out, page).map_err(std::io::Error::from)?;
+                writeln!(out)?;
+            }
+        }
+    }
+    Ok(Outcome::AsExpected)
 }
 
 /// Prints the tables of leaf SPTEs.

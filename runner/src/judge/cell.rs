@@ -111,7 +111,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Replays a cell against the policy that governs, as far as the log can be believed: gives each event when it is
-    /// taken, with what it decided.
+    /// taken, with what it decided, and what it decides by the architecture.
     ///
     /// # Errors
     /// No policy governs.
@@ -121,14 +121,18 @@ impl<'a> Judge<'a> {
         observed: &Observed,
         run: Option<u64>,
         facts: &'b Facts,
-        mut each: impl FnMut(&Replay<'b>, &Event<'_>, &[Decision<'b>]),
+        mut each: impl FnMut(&Replay<'b>, &Event<'_>, &[Decision<'b>], &[Decision<'b>]),
     ) -> Result<(), PolicyError> {
-        let mut replay = Replay::new(self.policies.governing(facts)?, facts, sees_sptes(observed));
-        let mut decisions = Vec::new();
+        let sees = sees_sptes(observed);
+        let mut replay = Replay::new(self.policies.governing(facts)?, facts, sees);
+        let mut beside = Replay::new(self.policies.get(ARCHITECTURE)?, facts, sees);
+        let (mut decisions, mut others) = (Vec::new(), Vec::new());
         log::read(&observed.log, &observed.end, test, run, |_, event| {
             decisions.clear();
+            others.clear();
             replay.take(event, &mut decisions);
-            each(&replay, &event, &decisions);
+            beside.take(event, &mut others);
+            each(&replay, &event, &decisions, &others);
         });
         Ok(())
     }
@@ -169,6 +173,7 @@ impl<'a> Judge<'a> {
                     line,
                     decision,
                     architecture: other.filter(|other| other.agrees() == Some(false)),
+                    honoured: other.and_then(|other| other.agrees()),
                     deviation: deviation.map(|deviation| deviation.id()),
                 });
             }

@@ -61,6 +61,8 @@ pub struct Judged<'p> {
     pub decision: Decision<'p>,
     /// The architecture's view, if it has one and it is not what was seen.
     pub architecture: Option<Decision<'p>>,
+    /// Whether it is what the architecture predicts, if it predicts something.
+    pub honoured: Option<bool>,
     /// The deviation that excuses it.
     pub deviation: Option<&'p str>,
 }

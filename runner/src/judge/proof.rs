@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Proof {
     /// Pages whose times were judged.
     pub timed: u64,
+    /// Those of them that got what the guest asked for: the type that the architecture gives.
+    pub honoured: u64,
     /// Leaves that were seen to be made or used, and judged.
     pub leaves: u64,
     /// Pages whose times say nothing on this host.
@@ -31,9 +33,12 @@ pub enum Witnesses {
 
 impl Proof {
     /// Takes the next point.
-    pub(super) fn take(&mut self, decision: &Decision<'_>) {
+    pub(super) fn take(&mut self, decision: &Decision<'_>, honoured: Option<bool>) {
         match (decision.action, decision.agrees(), decision.predicted) {
-            (Action::Timed(_), Some(_), _) => self.timed += 1,
+            (Action::Timed(_), Some(_), _) => {
+                self.timed += 1;
+                self.honoured += u64::from(honoured == Some(true));
+            }
             (Action::Timed(_), None, Err(why)) if is_the_hosts(why) => {
                 self.untimed += 1;
                 self.why.get_or_insert_with(|| why.to_string());

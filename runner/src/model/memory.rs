@@ -1,7 +1,7 @@
 //! Effective memory types: what the times of a page say, and what is predicted of it.
 
 use super::leaf::{LeafType, frame};
-use super::memtype::{Mtrrs, NoType, combine, under_ept, without_ept};
+use super::memtype::{Lookup, Mtrrs, NoType, combine, under_ept, without_ept};
 use super::point::{Effect, Prediction, Rule, Why};
 use super::policy::{EffectiveRow, EffectiveRule};
 use super::replay::Replay;
@@ -22,7 +22,38 @@ pub struct Reading {
     uc: u32,
 }
 
+/// What decides the memory type of a timed page, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// The type that the vCPU's MTRRs give it, by the SDM.
+    pub mtrr: Option<MemType>,
+    /// The type that the guest's page tables give it.
+    pub pat: Option<MemType>,
+    /// The vCPU's CR0.CD.
+    pub cd: bool,
+    /// The leaf SPTE that maps it, if it was seen.
+    pub leaf: Option<LeafType>,
+    /// The memory behind it is a PCI BAR of the host.
+    pub device: bool,
+    /// The guest cannot write it.
+    pub readonly: bool,
+}
+
 impl<'p> Replay<'p> {
+    /// What decides the memory type of a timed page.
+    pub fn setting(&self, timed: &Timed) -> Setting {
+        let (cpu, backing) = (self.state.cpu_if(timed.cpu), self.state.slots.at(timed.gpa));
+        let leaf = self.leaves.of(frame(timed.gpa)).filter(|(_, seen)| *seen);
+        Setting {
+            mtrr: cpu.and_then(|cpu| self.guest_mtrr(cpu, timed.gpa, Lookup::Sdm).ok()),
+            pat: pat_type(cpu, timed).ok(),
+            cd: cpu.is_some_and(|cpu| caching_off(cpu) == Ok(true)),
+            leaf: leaf.and_then(|(leaf, _)| leaf.ok()),
+            device: backing.is_some_and(|backing| backing.device),
+            readonly: backing.is_some_and(|backing| backing.readonly),
+        }
+    }
+
     /// A page by which the times of its vCPU are read: first one that is WB, then one that the PAT makes UC.
     pub(super) fn reference(&mut self, timed: &Timed) {
         let reading = match (self.state.readings.get(&timed.cpu), pat_type(self.state.cpu_if(timed.cpu), timed)) {
@@ -45,8 +76,9 @@ impl<'p> Replay<'p> {
             Ok(fits) => {
                 let predicted = self.effective(timed);
                 let open = predicted.is_ok_and(|by| matches!(by.expected, Effect::Type(it) if fits.has(it)));
-                // Times that fit the type that is predicted, and another one as well, prove neither.
-                let ambiguous = open && fits.single().is_none();
+                // Times that fit the type that is predicted, and another one as well, prove neither; but a page that can
+                // only be loaded from shows no more than whether it is cached and combined.
+                let ambiguous = open && fits.single().is_none() && !fits.is_all_that_loads_tell(&timed.times);
                 (Effect::Types(fits), if ambiguous { Err(Why::Fits(fits)) } else { predicted })
             }
         }

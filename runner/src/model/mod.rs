@@ -30,6 +30,7 @@ mod tests;
 
 pub use event::{Event, events};
 pub use leaves::Interval;
+pub use memory::Setting;
 pub use point::{Action, Class, Decision, Effect, Prediction, Rule, Why};
 pub use replay::Replay;
 pub use sptes::Situation;

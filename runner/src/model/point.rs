@@ -132,7 +132,7 @@ impl Effect {
                 Effect::Memory { fault, value: None, exits },
                 Effect::Memory { fault: seen_fault, exits: seen_exits, .. },
             ) => (fault, exits) == (seen_fault, seen_exits),
-            (Effect::Type(memtype), Effect::Types(seen)) => seen.single() == Some(memtype),
+            (Effect::Type(memtype), Effect::Types(seen)) => seen.has(memtype),
             _ => self == seen,
         }
     }

@@ -149,7 +149,7 @@ impl<'p> Replay<'p> {
     }
 
     /// The type that the MTRRs of `cpu` give the page at `gpa`.
-    fn guest_mtrr(&self, cpu: &Cpu, gpa: u64, rules: Lookup) -> Result<MemType, Why> {
+    pub(super) fn guest_mtrr(&self, cpu: &Cpu, gpa: u64, rules: Lookup) -> Result<MemType, Why> {
         let maxphyaddr = cpu.maxphyaddr.ok_or(Why::Maxphyaddr)?;
         let in_cpuid = self.facts.bool("cpuid-mtrr").ok_or(Why::Cpuid)?;
         Mtrrs { msrs: &cpu.msrs, maxphyaddr, in_cpuid }.memtype(gpa, rules).map_err(|error| match error {

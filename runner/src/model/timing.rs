@@ -53,6 +53,11 @@ impl TypeSet {
         self.iter().next().filter(|_| self.0.count_ones() == 1)
     }
 
+    /// Whether the times are of loads alone, and these are the types that no load tells apart.
+    pub fn is_all_that_loads_tell(self, times: &Times) -> bool {
+        times.get(Probe::Drain).is_none() && (self == Self::CACHED || self == Self::UNCACHED)
+    }
+
     const fn without(self, other: TypeSet) -> TypeSet {
         TypeSet(self.0 & !other.0)
     }
@@ -275,7 +280,13 @@ pub(crate) mod tests {
         for memtype in MemType::OF_MTRR {
             assert_eq!(scale.classify(&cpu.times(memtype)), Ok(TypeSet::of(&[memtype])), "{memtype}");
         }
-        let fits = |memtype| scale.classify(&loaded(&cpu.times(memtype))).unwrap().to_string();
+        let of_loads = |memtype| {
+            let times = loaded(&cpu.times(memtype));
+            (scale.classify(&times).unwrap(), times)
+        };
+        assert!(of_loads(MemType::Wp).0.is_all_that_loads_tell(&of_loads(MemType::Wp).1));
+        assert!(!of_loads(MemType::Wp).0.is_all_that_loads_tell(&cpu.times(MemType::Wp)));
+        let fits = |memtype| of_loads(memtype).0.to_string();
         assert_eq!(fits(MemType::Wb), "WT or WP or WB");
         assert_eq!((fits(MemType::Uc), fits(MemType::Wc)), ("UC".into(), "WC".into()));
     }

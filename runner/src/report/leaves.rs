@@ -118,7 +118,7 @@ impl<'a> Leaves<'a> {
                 continue;
             }
             let zaps_seen = facts.is("tdp-mmu");
-            judge.replay(test(cell), observed, cells.run_id(cell), &facts, |replay, event, decisions| {
+            judge.replay(test(cell), observed, cells.run_id(cell), &facts, |replay, event, decisions, _| {
                 if let Event::Host(HostRecord::Step { step, status: Status::Done, .. }) = event {
                     setup.dma = setup.dma.after(*step);
                 }

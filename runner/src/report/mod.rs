@@ -9,6 +9,7 @@ mod leaves_words;
 mod repeat;
 mod sptes;
 mod tally;
+mod types;
 mod verdict;
 mod witness;
 
@@ -19,6 +20,7 @@ pub use json::Json;
 pub use leaves::Leaves;
 pub use repeat::{Brief, Flaky, Repeats, Way, print_repeats};
 pub use tally::{Outcome, Tally};
+pub use types::{Page, pages, print_types};
 pub use verdict::{CellVerdict, Cells, test};
 
 use std::io;

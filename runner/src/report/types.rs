@@ -1,0 +1,182 @@
+//! The memory types that a run's guests got, page by page: what was asked for, what was seen by times and by SPTEs, what
+//! the architecture gives, and what KVM's policy gives.
+
+use super::verdict::{Cells, test};
+use crate::judge::Judge;
+use crate::model::policy::PolicyError;
+use crate::model::{Action, Effect, Setting};
+use crate::results::{CellOutcome, Run};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+/// What is behind a page, and what the guest asked for on the vCPU that timed it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Asked {
+    /// The VM configuration.
+    pub vm: String,
+    /// `ram`, `read-only` or `host-mmio`.
+    pub target: &'static str,
+    /// The type of the MTRRs by the SDM; `-` where it is undefined or not known.
+    pub mtrr: String,
+    /// The type of the PAT.
+    pub pat: String,
+    /// CR0.CD is set.
+    pub cd: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Answers {
+    /// By times: a type, or types that no probe there tells apart; `-` where times say nothing.
+    pub times: String,
+    /// The leaf SPTE; `-` where none was seen.
+    pub leaf: String,
+    /// What the architecture gives; `-` where it says nothing.
+    pub architecture: String,
+    /// What the policy that governs gives.
+    pub policy: String,
+    /// Whether the guest got what it asked for: what the architecture gives.
+    pub honoured: Option<bool>,
+}
+
+/// A page that was timed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Page {
+    /// The cell, and the number of the page in it, in the order in which pages were timed: `memtype/pat:3`.
+    pub id: String,
+    /// What the guest asked for.
+    #[serde(flatten)]
+    pub asked: Asked,
+    /// What it got.
+    #[serde(flatten)]
+    pub answers: Answers,
+}
+
+/// All pages that were timed in a run.
+///
+/// # Errors
+/// No policy governs a cell, so that its log cannot be replayed.
+pub fn pages(judge: &Judge<'_>, run: &Run) -> Result<Vec<Page>, PolicyError> {
+    let cells = Cells::new(&run.header);
+    let mut pages = Vec::new();
+    for result in &run.results {
+        let CellOutcome::Observed(observed) = &result.outcome else { continue };
+        let (cell, facts) = (result.cell.as_str(), cells.facts(&result.cell));
+        let vm = cell.split_once('@').map_or("default", |(_, vm)| vm);
+        let mut count = 0;
+        judge.replay(test(cell), observed, cells.run_id(cell), &facts, |replay, _, decisions, beside| {
+            for decision in decisions {
+                let Action::Timed(timed) = decision.action else { continue };
+                count += 1;
+                let other = beside.iter().find(|other| other.action == decision.action);
+                let by_architecture = other.and_then(|other| in_words(other.predicted.ok()?.expected));
+                let Setting { mtrr, pat, cd, leaf, device, readonly } = replay.setting(&timed);
+                let asked = Asked {
+                    vm: vm.to_owned(),
+                    target: if device {
+                        "host-mmio"
+                    } else if readonly {
+                        "read-only"
+                    } else {
+                        "ram"
+                    },
+                    mtrr: or_dash(mtrr),
+                    pat: or_dash(pat),
+                    cd,
+                };
+                let answers = Answers {
+                    times: or_dash(in_words(decision.seen)),
+                    leaf: or_dash(leaf),
+                    architecture: or_dash(by_architecture),
+                    policy: or_dash(decision.predicted.ok().and_then(|by| in_words(by.expected))),
+                    honoured: other.and_then(|other| other.agrees()),
+                };
+                pages.push(Page { id: format!("{cell}:{count}"), asked, answers });
+            }
+        })?;
+    }
+    Ok(pages)
+}
+
+/// A type that is predicted or seen, in words.
+fn in_words(effect: Effect) -> Option<String> {
+    match effect {
+        Effect::Type(memtype) => Some(memtype.to_string()),
+        Effect::Types(types) => Some(types.to_string()),
+        _ => None,
+    }
+}
+
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// Prints a table in Markdown for each VM configuration: a row for each thing asked for and what came of it.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn print_types(out: &mut impl Write, pages: &[Page]) -> io::Result<()> {
+    let mut rows: BTreeMap<(&Asked, &Answers), Vec<&str>> = BTreeMap::new();
+    for page in pages {
+        rows.entry((&page.asked, &page.answers)).or_default().push(&page.id);
+    }
+    let mut vm = None;
+    for ((asked, answers), ids) in rows {
+        if vm != Some(&asked.vm) {
+            writeln!(out, "{}## {}\n", if vm.is_some() { "\n" } else { "" }, asked.vm)?;
+            writeln!(
+                out,
+                "| target | MTRR | PAT | CD | seen by times | leaf SPTE | architecture | policy | as asked | pages | first |"
+            )?;
+            writeln!(out, "|---|---|---|---|---|---|---|---|---|---|---|")?;
+            vm = Some(&asked.vm);
+        }
+        let honoured = answers.honoured.map_or("-", |honoured| if honoured { "yes" } else { "no" });
+        let Answers { times, leaf, architecture, policy, .. } = answers;
+        let Asked { target, mtrr, pat, cd, .. } = asked;
+        writeln!(
+            out,
+            "| {target} | {mtrr} | {pat} | {} | {times} | {leaf} | {architecture} | {policy} | {honoured} | {} | {} |",
+            u8::from(*cd),
+            ids.len(),
+            ids[0]
+        )?;
+    }
+    let (asked, got) = (pages.len(), pages.iter().filter(|page| page.answers.honoured == Some(true)).count());
+    let told = pages.iter().filter(|page| page.answers.honoured.is_some()).count();
+    writeln!(out, "\n{asked} pages were timed; {told} of them show what they got, and {got} got what they asked for.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(id: &str, vm: &str, pat: &str, got: [&str; 4], honoured: Option<bool>) -> Page {
+        let [times, leaf, architecture, policy] = got.map(str::to_owned);
+        let asked = Asked { vm: vm.into(), target: "ram", mtrr: "WB".into(), pat: pat.into(), cd: false };
+        Page { id: id.into(), asked, answers: Answers { times, leaf, architecture, policy, honoured } }
+    }
+
+    #[test]
+    fn what_came_of_the_same_wish_stands_in_one_row_for_each_answer() {
+        let pages = [
+            page("memtype/pat:1", "default", "WC", ["WB", "WB+IPAT", "WC", "WB"], Some(false)),
+            page("memtype/pat:2", "default", "WC", ["WB", "WB+IPAT", "WC", "WB"], Some(false)),
+            page("memtype/plug:9", "default", "WC", ["WC", "WB", "WC", "WC"], Some(true)),
+            page("memtype/pat@x:1", "x", "WC", ["-", "-", "-", "-"], None),
+        ];
+        let mut out = Vec::new();
+        print_types(&mut out, &pages).unwrap();
+        snapbox::assert_data_eq!(
+            String::from_utf8(out).unwrap(),
+            snapbox::str![[r#"
+"#]]
+        );
+        let line = serde_json::to_string(&pages[2]).unwrap();
+        snapbox::assert_data_eq!(line, snapbox::str![[""]]);
+    }
+}

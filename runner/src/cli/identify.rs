@@ -7,7 +7,7 @@ use super::out::stdout;
 use crate::host::facts::Facts;
 use crate::judge::{CellLog, Judge, Standing};
 use crate::report::{self, Cells, Outcome};
-use crate::results::{self, CellOutcome, Run};
+use crate::results::{self, CellOutcome, Header, Run};
 
 /// Replays a run against every policy and prints how each stands. As expected is that one explains all.
 pub fn identify(cli: &Cli, args: &Identify) -> Done {
@@ -26,9 +26,15 @@ pub fn identify(cli: &Cli, args: &Identify) -> Done {
     });
     let candidates = judge.candidates(&logs.collect::<Vec<_>>());
     match args.format {
-        Format::Human => report::identify(&mut stdout(), &run.header, &candidates)?,
+        Format::Human => report::identify(&mut stdout(), &about(&run.header), &candidates)?,
         Format::Json => report::identify_json(&mut stdout(), &candidates)?,
     }
     let explained = candidates.standing(Standing::Explains).next().is_some();
     Ok(if explained { Outcome::AsExpected } else { Outcome::Surprise })
+}
+
+/// What run it is.
+fn about(header: &Header) -> String {
+    let host: Vec<&str> = header.host.values().map(String::as_str).collect();
+    format!("{}; suite {}, {}", host.join("; "), header.suite, header.started)
 }

@@ -8,6 +8,7 @@ use crate::host::facts::Facts;
 use crate::machine::Observed;
 use crate::model::policy::{Policy, RowRef};
 use crate::model::{Action, Decision, Effect, Event, Replay};
+use crate::report::counted;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -253,20 +254,21 @@ impl<'a> Candidates<'a> {
         self.all.iter().filter(move |candidate| candidate.standing() == standing)
     }
 
-    /// The pairs of those that explain all that was seen, and why nothing tells them apart.
+    /// The pairs of those that explain all that was seen, and why nothing tells them apart. Those with the first of them
+    /// come first.
     pub fn pairs(&self) -> Vec<Pair<'a>> {
         let explaining: Vec<_> = self.standing(Standing::Explains).collect();
         let pairs = explaining.iter().enumerate().flat_map(|(n, one)| explaining[n + 1..].iter().map(|it| (*one, *it)));
-        let because = |one: &Candidate<'a>, other: &Candidate<'a>| {
-            let mut because = self.beyond(one, other);
-            because.extend(self.beyond(other, one));
-            because
+        pairs.map(|(one, other)| self.pair(one, other)).collect()
+    }
+
+    fn pair(&self, one: &Candidate<'a>, other: &Candidate<'a>) -> Pair<'a> {
+        let because = match [one, other].map(|it| it.policy.host) {
+            [true, false] => vec![other.not_of_the_host()],
+            [false, true] => vec![one.not_of_the_host()],
+            _ => [self.beyond(one, other), self.beyond(other, one)].concat(),
         };
-        let pair = |(one, other): (&Candidate<'a>, &Candidate<'a>)| Pair {
-            policies: [&one.policy.id, &other.policy.id],
-            because: because(one, other),
-        };
-        pairs.map(pair).collect()
+        Pair { policies: [&one.policy.id, &other.policy.id], because }
     }
 
     /// What came of the rows that `one` has and `other` has not, in words: rows of which the same is to be said together.
@@ -285,11 +287,7 @@ impl<'a> Candidates<'a> {
             [row, more @ ..] => format!("row `{row}` of {id} and {} more: {why}", more.len()),
             [] => why,
         };
-        let mut said: Vec<String> = said.into_iter().map(words).collect();
-        if !one.policy.host && other.policy.host {
-            said.push(format!("{id} does not speak of what a host does"));
-        }
-        said
+        said.into_iter().map(words).collect()
     }
 
     /// Why a row told its policy from none that lacks it.
@@ -313,6 +311,14 @@ impl<'a> Candidates<'a> {
 }
 
 impl<'a> Candidate<'a> {
+    fn not_of_the_host(&self) -> String {
+        format!(
+            "{} does not speak of what a host does, and leaves {} open",
+            self.policy.id,
+            counted(self.open, "point")
+        )
+    }
+
     /// Takes what a cell says.
     fn take(&mut self, cell: &str, walk: Walk<'a>) {
         let Walk { seen, explained, open, excused, of_types, others, used, .. } = walk;

@@ -2,7 +2,6 @@
 
 use super::human::{counted, grouped};
 use crate::judge::{Against, Candidate, Candidates, Pair, Point, Seen, Standing};
-use crate::results::Header;
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,22 +10,13 @@ use std::io::{self, Write};
 /// The most cells that are shown of those that rule a policy out, each with one point that says something new.
 const MOST_CELLS: usize = 3;
 
-/// Prints for people.
+/// Prints for people. `about` says what run it is, in one line.
 ///
 /// # Errors
 /// The output cannot be written.
-pub fn identify(out: &mut impl Write, header: &Header, candidates: &Candidates<'_>) -> io::Result<()> {
+pub fn identify(out: &mut impl Write, about: &str, candidates: &Candidates<'_>) -> io::Result<()> {
     let (seen, Candidates { cells, left_out, .. }) = (candidates.seen(), candidates);
-    let host: Vec<&str> = header.host.values().map(String::as_str).collect();
-    writeln!(out, "{}", host.join("; "))?;
-    writeln!(
-        out,
-        "suite {}, {}: {} in {}",
-        header.suite,
-        header.started,
-        points(seen.total()),
-        counted(*cells, "cell")
-    )?;
+    writeln!(out, "{about}\n{} in {}", points(seen.total()), counted(*cells, "cell"))?;
     if seen.bears_on_types() {
         writeln!(out, "{} bear on memory types", of_types(seen))?;
     } else {
@@ -114,12 +104,12 @@ fn point(out: &mut impl Write, point: &Point) -> io::Result<()> {
     Ok(())
 }
 
+/// Those with the first of them: what tells two others apart is what tells each from it.
 fn pairs(out: &mut impl Write, pairs: &[Pair<'_>]) -> io::Result<()> {
-    for (n, Pair { policies: [one, other], because }) in pairs.iter().enumerate() {
-        if n == 0 {
-            writeln!(out, "\nNo cell of this run tells these apart:")?;
-        }
-        writeln!(out, "  {one} and {other}")?;
+    let Some(Pair { policies: [first, _], .. }) = pairs.first() else { return Ok(()) };
+    writeln!(out, "\nNo cell tells any two of them apart. From {first} would tell, but did not:")?;
+    for Pair { policies: [_, other], because } in pairs.iter().filter(|pair| pair.policies[0] == *first) {
+        writeln!(out, "  {other}")?;
         for why in because {
             writeln!(out, "    {why}")?;
         }

@@ -7,7 +7,6 @@ use crate::judge::{Candidates, CellLog, Deviations, Judge, Pair, Seen, Standing}
 use crate::machine::{Line, Observed};
 use crate::model::policy::Policies;
 use crate::report::{identify, identify_json};
-use crate::results::Header;
 use crate::witness::{Kind, Witnessed};
 use snapbox::{assert_data_eq, str};
 use std::collections::BTreeMap;
@@ -16,7 +15,7 @@ use wire::layout::WINDOW;
 use wire::outcome::Outcome;
 use wire::record::Access;
 use wire::register::Place;
-use wire::step::{SlotApi, Status, Step};
+use wire::step::{SlotApi, SlotMemory, Status, Step};
 
 /// Bits 6:3 of EPT leaves.
 const WB: u64 = 0x30;
@@ -32,7 +31,8 @@ fn ept(more: &[(&str, Fact)]) -> Facts {
 /// A page is touched, for which KVM makes an EPT leaf with these bits 6:3; then `then`, and a mark.
 fn leaf(bits: u64, then: impl FnOnce(&super::support::Log)) -> Observed {
     let observed = run(|out, log| {
-        let slot = Step::SetSlot { api: SlotApi::V1, slot: 1, flags: 0, gpa: WINDOW, pages: 1 };
+        let slot =
+            Step::SetSlot { api: SlotApi::V1, slot: 1, flags: 0, gpa: WINDOW, pages: 1, memory: SlotMemory::Small };
         log.step(slot, Status::Done);
         out.access(Access { cpu: 0, write: true, width: 8, cpl: 0, gpa: WINDOW, value: 1, fault: None });
         log.host(HostRecord::Spte { gfn: WINDOW >> 12, level: 1, old: 1 << 63, new: 0x600_0001_0a2b_3907 | bits });
@@ -141,25 +141,6 @@ fn few() -> Policies {
     Policies::load(&files).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn header() -> Header {
-    let host =
-        BTreeMap::from([("KVM".to_owned(), "kvm_intel".to_owned()), ("kernel".to_owned(), "Linux 9".to_owned())]);
-    Header {
-        run: RUN,
-        started: "20251120T110000Z".into(),
-        version: "0.1.0".into(),
-        guests: BTreeMap::new(),
-        machine: "kvm".into(),
-        suite: "memtype".into(),
-        filters: Vec::new(),
-        facts: Facts::default(),
-        host,
-        witnesses: Default::default(),
-        devices: Default::default(),
-        cells: Vec::new(),
-    }
-}
-
 fn with_few<T>(cells: &[(&str, &Observed, &Facts)], take: impl FnOnce(&Candidates<'_>) -> T) -> T {
     let (policies, none) = (few(), Deviations::none());
     take(&Judge::new(&policies, &none).candidates(&logs(cells)))
@@ -168,7 +149,7 @@ fn with_few<T>(cells: &[(&str, &Observed, &Facts)], take: impl FnOnce(&Candidate
 fn printed(cells: &[(&str, &Observed, &Facts)]) -> String {
     with_few(cells, |candidates| {
         let mut bytes = Vec::new();
-        identify(&mut anstream::StripStream::new(&mut bytes), &header(), candidates).unwrap();
+        identify(&mut anstream::StripStream::new(&mut bytes), "Linux 9", candidates).unwrap();
         String::from_utf8(bytes).unwrap()
     })
 }
@@ -180,8 +161,8 @@ fn people_see_what_explains_it_and_what_rules_the_others_out() {
     assert_data_eq!(
         printed(&cells),
         str![[r#"
-kvm_intel; Linux 9
-suite memtype, 20251120T110000Z: 70 points in 2 cells
+Linux 9
+70 points in 2 cells
 2 leaf SPTEs, 0 events that could zap leaves and 0 effective types bear on memory types
 
 Explained by:
@@ -203,8 +184,8 @@ Ruled out:
 
 Say nothing of what was seen: four
 
-No cell of this run tells these apart:
-  one and two
+No cell tells any two of them apart. From one would tell, but did not:
+  two
     row `AMD` of two: no cell has kvm-vendor = kvm_amd
     row `CD` of two: it decided no point
 

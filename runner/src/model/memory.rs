@@ -1,7 +1,7 @@
 //! Effective memory types: what the times of a page say, and what is predicted of it.
 
 use super::leaf::{LeafType, frame};
-use super::memtype::{Lookup, Mtrrs, NoType, combine, under_ept, without_ept};
+use super::memtype::{Lookup, Mtrrs, NoType, apm, combine, under_ept, without_ept};
 use super::point::{Effect, Prediction, Rule, Why};
 use super::policy::{EffectiveRow, EffectiveRule};
 use super::replay::Replay;
@@ -135,6 +135,12 @@ impl<'p> Replay<'p> {
                 // KVM keeps the guest's CD out of the CPU's own CR0.
                 (under_ept(ept, pat, false), Rule::LeafPageType { ept, pat, seen })
             }
+            EffectiveRule::Npt | EffectiveRule::HostPat0 if self.no_fill(cpu)? => return Err(Why::NoFill),
+            EffectiveRule::Npt => {
+                let (pat, mtrr) = (pat_type(cpu, timed)?, self.host_mtrr(timed.gpa)?);
+                let apm = apm::npt(pat, mtrr);
+                (apm.looks_like(), Rule::NptPageType { pat, mtrr, apm })
+            }
             EffectiveRule::GuestPat0 => {
                 let pat = pat_of(cpu, 0)?;
                 (combine(self.host_mtrr(timed.gpa)?, pat), Rule::GuestPat0 { pat })
@@ -142,6 +148,12 @@ impl<'p> Replay<'p> {
             EffectiveRule::HostPat0 => (self.host_mtrr(timed.gpa)?, Rule::HostPat0),
         };
         Ok(Prediction { expected: Effect::Type(memtype), row: &row.name, rule, source: &row.source })
+    }
+
+    /// Whether CR0.CD of the guest is set and the CPU's own: `svm/svm.c:svm_set_cr0` strips it while the quirk is on.
+    fn no_fill(&self, cpu: Option<&Cpu>) -> Result<bool, Why> {
+        let svm = self.facts.0.get("kvm-vendor") == Some(&Fact::Text("kvm_amd".into()));
+        Ok(svm && !self.facts.is("cd-nw-cleared") && caching_off(cpu.ok_or(Why::TypeState)?)?)
     }
 
     /// The type of the host's memory behind a page, as its firmware sets it up: RAM is WB, a BAR is UC.

@@ -26,6 +26,8 @@ pub mod timing;
 mod words;
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;
 
 pub use event::{Event, events};

@@ -2,6 +2,7 @@
 //! thousand.
 
 use super::leaf::LeafType;
+use super::memtype::apm::Apm;
 use super::policy::ZapEvent;
 use super::timing::TypeSet;
 use wire::insn::Insn;
@@ -267,6 +268,11 @@ pub enum Rule {
         pat: MemType,
         seen: bool,
     },
+    NptPageType {
+        pat: MemType,
+        mtrr: MemType,
+        apm: Apm,
+    },
     GuestPat0 {
         pat: MemType,
     },
@@ -351,6 +357,8 @@ pub enum Why {
     LeafFormat,
     /// KVM looks up such MTRRs in its own way, and no leaf was seen.
     LeafLookup,
+    /// CR0.CD is set in the CPU itself: what its caches hold is served from there, and what that is is not known.
+    NoFill,
     /// The page was accessed, but no SPTE that maps it was seen.
     NoLeaf,
     /// Without the TDP MMU nobody tells of a single SPTE that goes.

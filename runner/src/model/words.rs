@@ -257,6 +257,9 @@ impl fmt::Display for Rule {
                 let leaf = if seen { "that was seen" } else { "that the policy gives" };
                 return write!(f, "EPT leaf {ept} {leaf}, PAT type {pat}");
             }
+            Rule::NptPageType { pat, mtrr, apm } => {
+                return write!(f, "PAT type {pat} over the host's WB, host MTRR type {mtrr}: {apm}");
+            }
             Rule::GuestPat0 { pat } => return write!(f, "entry 0 of the guest's PAT, {pat}, for all memory"),
             Rule::HostPat0 => "entry 0 of the host's PAT, WB, for all memory",
             Rule::LeafHeld => "KVM chooses the type when it makes the leaf",
@@ -315,6 +318,7 @@ impl fmt::Display for Why {
             Why::LeafLookup => {
                 "KVM looks up such MTRRs in its own way, and without the witness of SPTEs the leaf is not known"
             }
+            Why::NoFill => "CR0.CD is set in the CPU: it serves what its caches hold, and fills in nothing",
             Why::NoLeaf => "the page was accessed, but no SPTE that maps it was seen",
             Why::ZapUnseen => {
                 "only KVM's TDP MMU tells of each SPTE that goes, and whether it is used is not known or it is not: \

@@ -14,6 +14,8 @@ pub enum EffectiveRule {
     NestedEpt,
     /// The leaf that KVM made and the guest's PAT; the guest's CR0.CD does not reach the CPU.
     Ept,
+    /// Nested paging of AMD: the guest's PAT, entry 0 of the host's, and the host's MTRRs.
+    Npt,
     /// Shadow paging under VMX: leaves select entry 0 of the PAT, which is the guest's own.
     #[serde(rename = "guest-pat-0")]
     GuestPat0,

@@ -174,6 +174,29 @@ fn every_combination_of_ept_leaf_pat_and_cd_is_walked_and_right() {
     }
 }
 
+/// Bochs has no caches, so that nothing is stale in it; what is shown is that every combination has a prediction.
+#[test]
+fn every_two_mappings_and_the_order_of_stores_are_decided() {
+    let Some(bare) = bare() else { return };
+    for (name, combinations) in [
+        ("alias/same-type", 12),
+        ("alias/flushed", 36),
+        ("alias/pairs", 72),
+        ("alias/cpus-flushed", 11),
+        ("alias/cpus", 11),
+        ("alias/invd", 6),
+        ("order/fenced", 6),
+        ("order/plain", 6),
+    ] {
+        let test = test(name);
+        let observed = bare.run(&test);
+        let judgement = bare.judge(&policies(), &test, &observed);
+        assert_eq!((judgement.verdict, judgement.unpredicted), (Verdict::Pass, 0), "{name}: {}", judgement.reason);
+        let counted = |record: &Record| matches!(record, Record::Aliased(_) | Record::Ordered(_));
+        assert_eq!(records(&observed).iter().filter(|record| counted(record)).count(), combinations, "{name}");
+    }
+}
+
 /// Bochs as distributed makes WT of WT x WP.
 #[test]
 fn a_wrong_cell_of_the_table_is_noticed() {

@@ -6,12 +6,13 @@ use wire::insn::Insn;
 use wire::outcome::Fault;
 use wire::record::CpuidLeaf;
 
-/// Executes the instruction; one that takes a line gets a line of its own.
-fn execute(insn: Insn) -> Option<Fault> {
+/// Executes the instruction at this privilege level, without a write-back before an INVD; one that takes a line gets a line of its own.
+pub fn execute(insn: Insn) -> Option<Fault> {
     let line = [0u64; 8];
     let line = line.as_ptr();
-    // SAFETY: write-backs and flushes change no value in memory. INVD may lose what is dirty, so all caches are written
-    // back right before it; under a hypervisor neither reaches the other guests. All may fault here.
+    // SAFETY: write-backs and flushes change no value in memory. INVD may lose what is dirty: who executes it writes back
+    // right before it, or stores what may be lost on purpose where no CPU without a hypervisor has caches. All may fault
+    // here.
     let came = unsafe {
         match insn {
             Insn::Wbinvd => attempt!("wbinvd", options(nostack, preserves_flags)),

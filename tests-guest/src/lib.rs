@@ -10,6 +10,7 @@
 
 extern crate alloc;
 
+pub mod alias;
 mod apic;
 pub mod area;
 pub mod boot;
@@ -26,6 +27,7 @@ pub mod mce;
 pub mod mmio;
 pub mod msr;
 pub mod mtrr;
+pub mod order;
 pub mod paging;
 pub mod registry;
 pub mod report;

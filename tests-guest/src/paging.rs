@@ -1,5 +1,5 @@
 //! The mapping in which guests run: physical addresses one to one, in 2 MiB pages that CPL3 may use too. A test may map
-//! a page anew, through another entry of the PAT.
+//! a page anew, through another entry of the PAT, or a second time.
 
 use crate::cpu;
 use alloc::alloc::alloc_zeroed;
@@ -10,6 +10,9 @@ use volatile::VolatilePtr;
 
 /// Both ways to boot map the first 4 GiB.
 pub const MAPPED: u64 = 1 << 32;
+
+/// Where aliases are: what entry 1 of the PML4 maps.
+const ALIASES: u64 = 1 << 39;
 
 /// A page by its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +91,31 @@ pub fn map(gpa: u64, page: Page, pat_entry: u8) {
     };
     leaf.write(page.leaf(gpa, pat_entry));
     flush();
+}
+
+/// Maps the small page at `gpa` once more, at [`alias_of`] it and the entry `pat_entry` of the PAT, for all vCPUs. What it
+/// is mapped as one to one stays, and no TLB holds anything of an alias before.
+///
+/// # Panics
+/// There is no such page or entry, or no memory for the tables.
+pub fn alias(gpa: u64, pat_entry: u8) {
+    assert!(gpa < MAPPED && pat_entry < 8, "a page that cannot be mapped");
+    let linear = alias_of(gpa, pat_entry);
+    let at = [39, 30, 21].into_iter().fold(cpu::cr3(), |at, shift| {
+        let entry = entry(at, linear >> shift);
+        if entry.read() & 1 == 0 {
+            entry.write(spare(Page::Small) | PRESENT_WRITABLE_USER);
+        }
+        table(entry.read())
+    });
+    entry(at, linear >> 12).write(Page::Small.leaf(gpa, pat_entry));
+}
+
+/// The linear address of the alias of the small page at `gpa` through an entry of the PAT: each entry has its own, so that
+/// one page can be mapped through all of them at once.
+pub const fn alias_of(gpa: u64, pat_entry: u8) -> u64 {
+    let size = Page::Small.size();
+    ALIASES + (gpa / size * 8 + pat_entry as u64) * size
 }
 
 /// The directory of the 1 GiB around `gpa`, made if that is one page.

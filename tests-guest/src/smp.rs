@@ -147,15 +147,24 @@ impl Cpu {
     /// # Panics
     /// It did not finish within about a second.
     pub fn run<R: Send, F: FnOnce() -> R + Send>(&self, work: F) -> R {
+        self.beside(work, || ()).0
+    }
+
+    /// Has the vCPU run `work`, does `own` on this one meanwhile, and waits for the vCPU's result. Gives both.
+    ///
+    /// # Panics
+    /// It did not finish within about a second after `own`.
+    pub fn beside<R: Send, S>(&self, work: impl FnOnce() -> R + Send, own: impl FnOnce() -> S) -> (R, S) {
         let (mailbox, job) = (&self.area.mailbox, Job::new(work));
         let (function, argument) = job.call();
         mailbox.job.store(function as *const () as u64, Ordering::Relaxed);
         mailbox.argument.store(argument.expose_provenance() as u64, Ordering::Relaxed);
         mailbox.state.store(BUSY, Ordering::Release);
+        let own = own();
         let done = cpu::wait_until(|| mailbox.state.load(Ordering::Acquire) != BUSY);
         assert!(done, "the application processor did not finish its job");
         self.check_alive();
-        job.result()
+        (job.result(), own)
     }
 }
 

@@ -8,6 +8,7 @@
 //! All numbers are hexadecimal. The checksum is CRC-16/X-25 over the run id (eight bytes, little-endian) and the line
 //! up to the `*`, so a line of another run does not fit, even where it was cut out whole.
 
+use crate::coherence::{Aliased, Ordered, Side};
 use crate::outcome::{self, After, Fault, Outcome, ReadOutcome};
 use crate::record::{Access, CpuidLeaf, Series, Start, Timed, Trap};
 use crate::register::{Place, Register};
@@ -135,6 +136,40 @@ impl<S: Sink> Writer<S> {
         line.end();
     }
 
+    /// Stores and loads of one page by two ways.
+    pub fn aliased(&mut self, it: Aliased) {
+        self.line("h")
+            .hex(it.gpa)
+            .side(it.store)
+            .side(it.load)
+            .word(it.between.word())
+            .hex(it.new.into())
+            .hex(it.stale.into())
+            .hex(it.other.into())
+            .hex(it.machine_check.into())
+            .hex(it.ticks)
+            .end();
+    }
+
+    /// Message passing between two vCPUs.
+    pub fn ordered(&mut self, it: Ordered) {
+        self.line("o")
+            .hex(it.gpa)
+            .hex(it.writer.into())
+            .hex(it.reader.into())
+            .hex(it.pat_entry.into())
+            .hex(it.fenced.into())
+            .hex(it.samples.into())
+            .hex(it.moved.into())
+            .hex(it.reordered.into())
+            .end();
+    }
+
+    /// Stores to these bytes are not reported from here on.
+    pub fn unreported(&mut self, gpa: u64, bytes: u64) {
+        self.line("v").hex(gpa).hex(bytes).end();
+    }
+
     /// What CPUID shows in one leaf.
     pub fn cpuid(&mut self, leaf: CpuidLeaf) {
         let mut line = self.line("c").hex(leaf.leaf.into()).hex(leaf.subleaf.into());
@@ -233,6 +268,18 @@ impl<S: Sink> Line<'_, S> {
             (_, word) => return self.glue(word.unwrap_or_default()),
         }
         self
+    }
+
+    fn side(self, side: Side) -> Self {
+        match side {
+            Side::Host => self.word("host"),
+            Side::Guest { cpu, pat_entry } => {
+                let mut line = self.hex(cpu.into());
+                line.put(b':');
+                line.digits(pat_entry.into());
+                line
+            }
+        }
     }
 
     fn token<T: Token>(mut self, token: T) -> Self {

@@ -15,6 +15,7 @@
 
 extern crate alloc;
 
+pub mod coherence;
 pub mod entry;
 pub mod frame;
 pub mod host;

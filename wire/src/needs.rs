@@ -37,9 +37,11 @@ impl Needs {
     pub const HUGETLB_2M: Needs = Needs(1 << 20);
     /// A hugetlb page of 1 GiB for a memslot.
     pub const HUGETLB_1G: Needs = Needs(1 << 21);
+    /// vCPUs that run at the same time, not in turn on one CPU.
+    pub const PARALLEL: Needs = Needs(1 << 22);
 
     /// Each flag with the word that stands for it in lists and in skip reasons.
-    pub const WORDS: [(Needs, &'static str); 14] = [
+    pub const WORDS: [(Needs, &'static str); 15] = [
         (Needs::STEPS, "host-steps"),
         (Needs::APIC, "apic"),
         (Needs::ONE_REG, "one-reg"),
@@ -54,6 +56,7 @@ impl Needs {
         (Needs::THP, "thp"),
         (Needs::HUGETLB_2M, "hugetlb-2m"),
         (Needs::HUGETLB_1G, "hugetlb-1g"),
+        (Needs::PARALLEL, "parallel-cpus"),
     ];
 
     /// What a memslot with that kind of memory needs of the host, besides memslots.

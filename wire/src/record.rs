@@ -1,5 +1,6 @@
 //! The records of a guest: what it did and what it saw.
 
+use crate::coherence::{Aliased, Between, Ordered, pat_entry as entry};
 use crate::insn::Insn;
 use crate::memtype::EptType;
 use crate::outcome::{self, Fault, Outcome, ReadOutcome};
@@ -161,6 +162,13 @@ pub enum Record {
     Timed(Timed),
     /// The same of a page by which the vCPU's times are read: `q 0 3 110000 0 - load c8 2 lfence 40 0`
     Reference(Timed),
+    /// Stores and loads of one page by two ways, and how many loads gave the new, an old and another value:
+    /// `h d0000000 0:1 0:6 clflush 100 0 0 0 0`; the last two words are whether a #MC came, and ticks
+    Aliased(Aliased),
+    /// Message passing between two vCPUs: `o d0000000 1 0 6 0 1000 3f1 0`
+    Ordered(Ordered),
+    /// Stores to these bytes are not reported from here on: `v d0000000 1000`
+    Unreported { gpa: u64, bytes: u64 },
     /// A CPUID leaf: `c 7 0 ...`
     Cpuid(CpuidLeaf),
     /// INIT was sent to a vCPU: `n 1`. A read of its CR0 between this and its `u` was done in real mode, before
@@ -239,6 +247,28 @@ impl Record {
             },
             "a" => return timed(words).map(Record::Timed),
             "q" => return timed(words).map(Record::Reference),
+            "h" => Record::Aliased(Aliased {
+                gpa: words.hex("an address")?,
+                store: words.parse("who stores")?,
+                load: words.parse("who loads")?,
+                between: between(words.word("what is done in between")?)?,
+                new: words.hex("a count")?,
+                stale: words.hex("a count")?,
+                other: words.hex("a count")?,
+                machine_check: yes_or_no(&mut words)?,
+                ticks: words.hex("a number of ticks")?,
+            }),
+            "o" => Record::Ordered(Ordered {
+                gpa: words.hex("an address")?,
+                writer: words.hex("a vCPU index")?,
+                reader: words.hex("a vCPU index")?,
+                pat_entry: entry(words.word("an entry of the PAT")?)?,
+                fenced: yes_or_no(&mut words)?,
+                samples: words.hex("a count")?,
+                moved: words.hex("a count")?,
+                reordered: words.hex("a count")?,
+            }),
+            "v" => Record::Unreported { gpa: words.hex("an address")?, bytes: words.hex("a number of bytes")? },
             "c" => {
                 let (leaf, subleaf) = (words.hex("a CPUID leaf")?, words.hex("a CPUID subleaf")?);
                 let mut registers = [0; 4];
@@ -276,12 +306,19 @@ fn cpl(words: &mut Words<'_>) -> Result<u8, TextError> {
 }
 
 fn pat_entry(word: &str) -> Result<Option<u8>, TextError> {
-    match word {
-        "-" => Ok(None),
-        _ => match crate::text::hex(word, "an entry of the PAT")? {
-            entry @ 0..=7 => Ok(Some(entry)),
-            _ => Err(TextError::new("an entry of the PAT", word)),
-        },
+    if word == "-" { Ok(None) } else { entry(word).map(Some) }
+}
+
+fn between(word: &str) -> Result<Between, TextError> {
+    let found = Between::ALL.into_iter().find(|between| between.word() == word);
+    found.ok_or_else(|| TextError::new("what is done in between", word))
+}
+
+fn yes_or_no(words: &mut Words<'_>) -> Result<bool, TextError> {
+    match words.word("0 or 1")? {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        other => Err(TextError::new("0 or 1", other)),
     }
 }
 
@@ -352,6 +389,10 @@ mod tests {
         assert_eq!(said("w 277"), "a value is missing");
         assert_eq!(said("z 1"), "\"z\" is not a kind of record");
         assert_eq!(said("i wbinvd 1 ."), "\"1\" is not a privilege level");
+        assert_eq!(said("h 1000 0:8 0:1 - 1 0 0 0 0"), "\"8\" is not an entry of the PAT");
+        assert_eq!(said("h 1000 0 0:1 - 1 0 0 0 0"), "\"0\" is not who accesses");
+        assert_eq!(said("h 1000 host 0:1 x 1 0 0 0 0"), "\"x\" is not what is done in between");
+        assert_eq!(said("o 1000 1 0 6 2 1 0 0"), "\"2\" is not 0 or 1");
         assert_eq!(said("n 1 2"), "\"2\" is not the end of the line");
         assert_eq!(said("s 250 0 3c 8 0 1."), "\"s 250 0 3c 8 0 1.\" is not a field of a 64-bit register");
         assert_eq!(said("a 0 3 d0000000 8 - load 1 1"), "\"8\" is not an entry of the PAT");

@@ -88,7 +88,8 @@ fn is_done(event: &Event<'_>) -> bool {
         Event::Write { .. } | Event::Read { .. } => true,
         Event::Host(record) => matches!(record, HostRecord::Step { .. }),
         Event::Guest(record) => {
-            matches!(record, Record::Exec { .. } | Record::Access(_) | Record::Timed(_) | Record::Cpuid(_))
+            use Record::{Access, Aliased, Cpuid, Exec, Ordered, Timed};
+            matches!(record, Exec { .. } | Access(_) | Timed(_) | Aliased(_) | Ordered(_) | Cpuid(_))
         }
         Event::Begin | Event::Shutdown | Event::End => false,
     }

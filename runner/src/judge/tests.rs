@@ -1,6 +1,7 @@
 //! The judge against hand-written logs.
 
 mod candidates;
+mod coherence;
 mod host;
 mod registers;
 mod support;

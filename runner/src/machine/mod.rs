@@ -187,3 +187,14 @@ pub trait Machine: Sync {
     /// Only what is the host's or the harness's fault. Whatever the guest does is an [`End`].
     fn run(&self, job: &Job<'_>) -> Result<Observed, MachineError>;
 }
+
+/// Why a test whose vCPUs must run at the same time cannot be done by threads of this process and its children, if so.
+fn not_parallel(needs: Needs) -> Option<String> {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (needs.has(Needs::PARALLEL) && cpus < needs.cpu_count().into()).then(|| {
+        format!(
+            "it needs {} vCPUs that run at the same time, and this process may use {cpus} of the host's CPUs",
+            needs.cpu_count()
+        )
+    })
+}

@@ -54,6 +54,8 @@ pub struct Slots {
     memory: BTreeMap<(u8, u64), u8>,
     /// Slots whose memory is a device's: what a load gives is its own affair.
     devices: BTreeSet<u8>,
+    /// Pages to which the guest stores without saying so, by slot and number.
+    hidden: BTreeSet<(u8, u64)>,
 }
 
 /// A byte of guest-physical memory.
@@ -72,7 +74,12 @@ pub struct Backing {
 impl Default for Slots {
     fn default() -> Self {
         let ram = Slot { gpa: 0, size: RAM, flags: 0 };
-        Slots { present: BTreeMap::from([(0, ram)]), memory: BTreeMap::new(), devices: BTreeSet::new() }
+        Slots {
+            present: BTreeMap::from([(0, ram)]),
+            memory: BTreeMap::new(),
+            devices: BTreeSet::new(),
+            hidden: BTreeSet::new(),
+        }
     }
 }
 
@@ -110,11 +117,24 @@ impl Slots {
         self.present.remove(&slot);
     }
 
-    /// `width` bytes of a slot's memory as a little-endian number; of a device's nothing is known.
+    /// The guest does not report its stores to these bytes any more.
+    pub fn hide(&mut self, gpa: u64, bytes: u64) {
+        for page in (gpa / PAGE)..(gpa.saturating_add(bytes)).div_ceil(PAGE) {
+            match self.at(page * PAGE) {
+                Some(backing) => self.hidden.insert((backing.slot, backing.offset / PAGE)),
+                None => return,
+            };
+        }
+    }
+
+    /// `width` bytes of a slot's memory as a little-endian number; of a device's nothing is known, nor of those to which
+    /// stores are not reported.
     pub fn load(&self, slot: u8, offset: u64, width: u8) -> Option<u64> {
         let byte = |n: u8| self.memory.get(&(slot, offset + u64::from(n))).copied().unwrap_or(0);
         let value = (0..width).fold(0, |value, n| value | u64::from(byte(n)) << (8 * n));
-        (!self.devices.contains(&slot)).then_some(value)
+        let hidden =
+            [0, u64::from(width).saturating_sub(1)].map(|n| self.hidden.contains(&(slot, (offset + n) / PAGE)));
+        (!self.devices.contains(&slot) && hidden == [false; 2]).then_some(value)
     }
 
     /// Sets `width` bytes of a slot's memory.

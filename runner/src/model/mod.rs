@@ -5,6 +5,7 @@
 
 mod access;
 mod cache;
+mod coherence;
 mod cr0;
 mod event;
 pub mod leaf;
@@ -15,6 +16,7 @@ mod memslot;
 pub mod memtype;
 mod mmio;
 mod names;
+mod order;
 mod point;
 pub mod policy;
 mod register;
@@ -30,6 +32,7 @@ mod oracle;
 #[cfg(test)]
 mod tests;
 
+pub use coherence::{Aspect, Promise};
 pub use event::{Event, events};
 pub use leaves::Interval;
 pub use memory::Setting;

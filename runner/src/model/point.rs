@@ -1,10 +1,12 @@
 //! A point: what was done, what was seen, and what is predicted, in a form that is cheap to make by the hundred
 //! thousand.
 
+use super::coherence::{Aspect, Promise};
 use super::leaf::LeafType;
 use super::memtype::apm::Apm;
 use super::policy::ZapEvent;
 use super::timing::TypeSet;
+use wire::coherence::{Aliased, Ordered};
 use wire::insn::Insn;
 use wire::memtype::{EptType, MemType};
 use wire::outcome::{After, Fault};
@@ -28,6 +30,10 @@ pub enum Action {
     Access(Access),
     /// The guest timed a page.
     Timed(Timed),
+    /// A page was accessed by two mappings.
+    Aliased(Aliased, Aspect),
+    /// A vCPU passed numbers to another.
+    Ordered(Ordered),
     /// The VM left with KVM_EXIT_MMIO, and no access of the guest explains it.
     StrayExit(Exit),
     /// A vCPU took a machine check, or should have.
@@ -93,6 +99,18 @@ pub enum Effect {
     Types(TypeSet),
     /// A timed page took what it took: nobody can tell its memory type. Only seen.
     Times,
+    /// Loads by another mapping gave the new value, an old one, or one that was never stored, so many of each.
+    Loads { new: u32, stale: u32, other: u32 },
+    /// Loads give the new value. Only predicted.
+    NewValues,
+    /// Loads give the new value or an old one. Only predicted.
+    StoredValues,
+    /// The reader saw the flag move so often, and the data older than the flag so often.
+    Passed { moved: u32, reordered: u32 },
+    /// The data is never older than the flag. Only predicted.
+    InOrder,
+    /// The data may be older than the flag. Only predicted.
+    AnyOrder,
     /// A leaf that says this of memory types.
     Leaf(LeafType),
     /// So many leaves are gone, of so many that were there.
@@ -114,7 +132,7 @@ pub enum Class {
     /// An exception, or an error as reply.
     Refused,
     /// A value: of a read, of a memory access, or of a register that holds something else than was written. Or the
-    /// effective type of timed accesses.
+    /// effective type of timed accesses, or what accesses by two mappings saw of each other.
     Value,
     /// An exception, a triple fault or a zap that an event brings about.
     Event,
@@ -129,6 +147,10 @@ impl Effect {
             (Effect::AnyValue, Effect::Value(_)) => true,
             (Effect::AnyReply, Effect::Reply { status: Status::Done, .. }) => true,
             (Effect::AnyErrno, Effect::Reply { status: Status::Errno(_), .. }) => true,
+            (Effect::NewValues, Effect::Loads { stale: 0, other: 0, .. }) => true,
+            (Effect::StoredValues, Effect::Loads { other: 0, .. }) => true,
+            (Effect::InOrder, Effect::Passed { reordered: 0, .. }) => true,
+            (Effect::AnyOrder, Effect::Passed { .. }) => true,
             (
                 Effect::Memory { fault, value: None, exits },
                 Effect::Memory { fault: seen_fault, exits: seen_exits, .. },
@@ -152,6 +174,8 @@ impl Effect {
             Effect::Reply { .. } => Class::Refused,
             Effect::Value(_) | Effect::AnyValue | Effect::Memory { .. } => Class::Value,
             Effect::Type(_) | Effect::Types(_) | Effect::Times | Effect::Leaf(_) => Class::Value,
+            Effect::Loads { .. } | Effect::NewValues | Effect::StoredValues => Class::Value,
+            Effect::Passed { .. } | Effect::InOrder | Effect::AnyOrder => Class::Value,
             Effect::Zapped { leaves: 0, .. } => Class::Nothing,
             Effect::Zapped { .. } => Class::Event,
             Effect::Ran => Class::Accepted,
@@ -288,6 +312,7 @@ pub enum Rule {
     ZapAll,
     ZapRange,
     NoZap,
+    Promise(Promise),
 }
 
 /// A prediction and who makes it.
@@ -305,6 +330,7 @@ pub struct Prediction<'p> {
 
 /// Why nothing is predicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields say what they are")]
 pub enum Why {
     /// No row of the policy speaks of it.
     NoRow,
@@ -365,6 +391,10 @@ pub enum Why {
     ZapUnseen,
     /// No mark follows, so that it is not certain which came first.
     NoMark,
+    /// No load was done.
+    NoLoads,
+    /// The vCPUs hardly ran at the same time: of so many loads of the flag, so few saw it move.
+    NotInterleaved { moved: u32, samples: u32 },
     /// Ranges of these types overlap, of which the SDM says nothing.
     Overlap(MemType, MemType),
 }

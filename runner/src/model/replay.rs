@@ -113,6 +113,9 @@ impl<'p> Replay<'p> {
             Record::Dead { .. } | Record::Skip { .. } | Record::Panic { .. } => {}
             Record::Write { .. } | Record::Writes { .. } | Record::Reads { .. } => {}
             Record::Reference(timed) => self.reference(&timed),
+            Record::Aliased(it) => self.aliased(it, decide),
+            Record::Ordered(it) => self.ordered(it, decide),
+            Record::Unreported { gpa, bytes } => self.state.slots.hide(gpa, bytes),
             Record::Timed(timed) => {
                 let (seen, predicted) = self.timed(&timed);
                 decide(Action::Timed(timed), seen, predicted);

@@ -4,6 +4,7 @@ use super::names::{Bits, Errno, Exception, Hex, Msr};
 use super::point::{Action, Effect, Exit, Rule, Why};
 use crate::host::quirks::Quirks;
 use std::fmt;
+use wire::coherence::{Aliased, Between, Ordered, Side};
 use wire::outcome::After;
 use wire::record::{Timed, Trap};
 use wire::register::{Place, Register};
@@ -38,6 +39,22 @@ impl fmt::Display for Action {
                 write!(f, "{}-byte load from GPA {:#x} at CPL {}", access.width, access.gpa, access.cpl)
             }
             Action::Timed(timed) => TimedWords(timed).fmt(f),
+            Action::Aliased(Aliased { gpa, store, load, between, ticks, .. }, aspect) => {
+                let (store, load) = (SideWords(store), SideWords(load));
+                write!(f, "GPA {gpa:#x}: stores by {store}, {}, loads by {load}", between_words(between))?;
+                if ticks != 0 {
+                    write!(f, ", {ticks} ticks")?;
+                }
+                write!(f, ": {aspect}")
+            }
+            Action::Ordered(Ordered { gpa, writer, reader, pat_entry, fenced, samples, .. }) => {
+                let fences = if fenced { "with MFENCE" } else { "without fences" };
+                write!(
+                    f,
+                    "GPA {gpa:#x}, PAT entry {pat_entry}: message passing from vCPU {writer} to vCPU {reader} {fences}, \
+                     {samples} loads of the flag"
+                )
+            }
             Action::StrayExit(exit) => write!(f, "{exit}, which no access explains"),
             Action::MachineCheck { cpu } => write!(f, "vCPU {cpu}: machine check"),
             Action::Trap { cpu } => write!(f, "vCPU {cpu}: exception"),
@@ -77,6 +94,28 @@ impl fmt::Display for TimedWords {
             write!(f, ", in a guest by an EPT leaf of type {ept}")?;
         }
         Ok(())
+    }
+}
+
+struct SideWords(Side);
+
+impl fmt::Display for SideWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Side::Guest { cpu, pat_entry } => write!(f, "vCPU {cpu} through PAT entry {pat_entry}"),
+            Side::Host => f.write_str("the host through its HVA"),
+        }
+    }
+}
+
+fn between_words(between: Between) -> &'static str {
+    match between {
+        Between::Nothing => "no fence",
+        Between::Fence => "a fence",
+        Between::Clflush => "CLFLUSH by the guest",
+        Between::HostClflush => "CLFLUSH by the host",
+        Between::Wbinvd => "WBINVD",
+        Between::Invd => "INVD",
     }
 }
 
@@ -198,6 +237,18 @@ impl fmt::Display for EffectOf {
             Effect::Type(memtype) => memtype.fmt(f),
             Effect::Types(types) => types.fmt(f),
             Effect::Times => f.write_str("times of no known type"),
+            Effect::Loads { new, stale: 0, other: 0 } => write!(f, "{new} new values"),
+            Effect::Loads { new, stale, other: 0 } => write!(f, "{new} new values, {stale} old ones"),
+            Effect::Loads { new, stale, other } => {
+                write!(f, "{new} new values, {stale} old ones, {other} that were never stored")
+            }
+            Effect::NewValues => f.write_str("new values alone"),
+            Effect::StoredValues => f.write_str("new or old values"),
+            Effect::Passed { moved, reordered } => {
+                write!(f, "the flag moved {moved} times, the data was older {reordered} times")
+            }
+            Effect::InOrder => f.write_str("data never older than the flag"),
+            Effect::AnyOrder => f.write_str("data older than the flag, or not"),
             Effect::Leaf(leaf) => leaf.fmt(f),
             Effect::Zapped { leaves: 0, of } => write!(f, "none of {of} zapped"),
             Effect::Zapped { leaves, of } if leaves == of => write!(f, "all {of} zapped"),
@@ -272,6 +323,7 @@ impl fmt::Display for Rule {
             Rule::ZapAll => "zaps all leaves",
             Rule::ZapRange => "zaps the leaves of the range",
             Rule::NoZap => "zaps no leaf",
+            Rule::Promise(promise) => return promise.fmt(f),
         })
     }
 }
@@ -325,6 +377,13 @@ impl fmt::Display for Why {
                  parameter kvm.tdp_mmu, with ept or npt"
             }
             Why::NoMark => "no mark follows, so that it is not certain which came first",
+            Why::NoLoads => "no load was done",
+            Why::NotInterleaved { moved, samples } => {
+                return write!(
+                    f,
+                    "the two vCPUs hardly ran at the same time: {moved} of {samples} loads of the flag saw it move"
+                );
+            }
             Why::Overlap(one, other) => {
                 return write!(f, "MTRRs of types {one} and {other} overlap, of which the SDM says nothing");
             }

@@ -1,6 +1,7 @@
 //! Whatever is written reads back, and whatever is done to a stream is noticed.
 
 use super::*;
+use crate::coherence::{Aliased, Between, Ordered, Side};
 use crate::frame::{Sink, Writer};
 use crate::insn::Insn;
 use crate::memtype::{EptType, MemType};
@@ -41,6 +42,9 @@ fn emit(writer: &mut Writer<Memory<'_>>, record: &Record) {
         Record::Init { cpu } => writer.init(*cpu),
         Record::Timed(timed) => writer.timed(*timed),
         Record::Reference(timed) => writer.reference(*timed),
+        Record::Aliased(aliased) => writer.aliased(*aliased),
+        Record::Ordered(ordered) => writer.ordered(*ordered),
+        Record::Unreported { gpa, bytes } => writer.unreported(*gpa, *bytes),
         Record::Up { cpu, how } => writer.up(*cpu, *how),
         Record::Skip { reason } => writer.skip(reason),
         Record::Panic { reason } => writer.panic(reason),
@@ -130,6 +134,33 @@ fn timed() -> impl Strategy<Value = Timed> {
         .prop_map(|(cpu, cpl, gpa, (pat_entry, nested), times)| Timed { cpu, cpl, gpa, pat_entry, nested, times })
 }
 
+fn side() -> impl Strategy<Value = Side> {
+    prop_oneof![Just(Side::Host), (any::<u8>(), 0u8..8).prop_map(|(cpu, pat_entry)| Side::Guest { cpu, pat_entry })]
+}
+
+fn aliased() -> impl Strategy<Value = Aliased> {
+    let way = (any::<u64>(), side(), side(), proptest::sample::select(&Between::ALL[..]));
+    (way, any::<(u32, u32, u32, bool, u64)>()).prop_map(|((gpa, store, load, between), counts)| {
+        let (new, stale, other, machine_check, ticks) = counts;
+        Aliased { gpa, store, load, between, new, stale, other, machine_check, ticks }
+    })
+}
+
+fn ordered() -> impl Strategy<Value = Ordered> {
+    (any::<(u64, u8, u8, bool)>(), 0u8..8, any::<(u32, u32, u32)>()).prop_map(
+        |((gpa, writer, reader, fenced), pat_entry, (samples, moved, reordered))| Ordered {
+            gpa,
+            writer,
+            reader,
+            pat_entry,
+            fenced,
+            samples,
+            moved,
+            reordered,
+        },
+    )
+}
+
 fn record() -> impl Strategy<Value = Record> {
     let cpl = || prop_oneof![Just(0u8), Just(3u8)];
     let trap = || (0u8..32, any::<u32>(), cpl()).prop_map(|(vector, error, cpl)| Trap { vector, error, cpl });
@@ -165,6 +196,9 @@ fn record() -> impl Strategy<Value = Record> {
         any::<u8>().prop_map(|cpu| Record::Init { cpu }),
         timed().prop_map(Record::Timed),
         timed().prop_map(Record::Reference),
+        aliased().prop_map(Record::Aliased),
+        ordered().prop_map(Record::Ordered),
+        any::<(u64, u64)>().prop_map(|(gpa, bytes)| Record::Unreported { gpa, bytes }),
         (any::<u8>(), any::<bool>())
             .prop_map(|(cpu, sipi)| Record::Up { cpu, how: if sipi { Start::Sipi } else { Start::Direct } }),
         "[ -)+-~]{1,60}".prop_map(|reason| Record::Skip { reason }),

@@ -16,8 +16,8 @@ use std::time::Instant;
 use wire::layout::{BOCHS_WORD, EXIT_LINE, RESET_LINE, START_LINE};
 use wire::needs::Needs;
 
-/// What Bochs offers of what tests need. The rest takes a VMM that does host steps.
-const OFFERED: Needs = Needs::APIC.and(Needs::BARE);
+/// What Bochs offers of what tests need. Its vCPUs take turns of a few instructions, which is parallel enough. The rest takes a VMM that does host steps.
+const OFFERED: Needs = Needs::APIC.and(Needs::BARE).and(Needs::PARALLEL);
 
 /// Bytes of the debug port that are kept: an ending is the last line.
 const DEBUG: usize = 64 << 10;

@@ -12,7 +12,7 @@ mod vm;
 pub use boot::RAM;
 pub(crate) use vm::TSS_PAGES;
 
-use super::{Job, Machine, MachineError, Observed};
+use super::{Job, Machine, MachineError, Observed, not_parallel};
 use crate::host;
 use crate::host::affinity::Pinned;
 use crate::host::device::{DeviceError, Devices};
@@ -220,7 +220,7 @@ impl Machine for KvmMachine {
         } else if missing(Needs::SLOTS_V2, memslots_v2) {
             Some("this KVM has no KVM_SET_USER_MEMORY_REGION2 (Linux 6.8 brought it)".to_owned())
         } else {
-            Memory::lacks(needs)
+            Memory::lacks(needs).or_else(|| not_parallel(needs))
         }
     }
 

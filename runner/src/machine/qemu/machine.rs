@@ -5,7 +5,7 @@ use super::command::{Guest, TCG_MAXPHYADDR};
 use super::ending;
 use super::program::{self, Setup};
 use crate::host::cpu::Cpu;
-use crate::machine::{Job, Machine, MachineError, Observed, foreign};
+use crate::machine::{Job, Machine, MachineError, Observed, foreign, not_parallel};
 use crate::plan::vm::VmConfig;
 use crate::witness::Witnessed;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::time::Instant;
 use wire::needs::Needs;
 
 /// What QEMU offers of what tests need. The rest takes a VMM that does host steps.
-const OFFERED: Needs = Needs::APIC;
+const OFFERED: Needs = Needs::APIC.and(Needs::PARALLEL);
 
 /// A QEMU that was found to work.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Machine for Qemu {
     }
 
     fn lacks(&self, needs: Needs, vm: &VmConfig) -> Option<String> {
-        if let Some(reason) = foreign::lacks(OFFERED, needs, vm) {
+        if let Some(reason) = foreign::lacks(OFFERED, needs, vm).or_else(|| not_parallel(needs)) {
             return Some(reason);
         }
         if let (Accel::Kvm, Some(bits)) = (self.accel, vm.maxphyaddr.filter(|&bits| bits > self.maxphyaddr)) {

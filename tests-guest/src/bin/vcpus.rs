@@ -5,13 +5,15 @@
 #![no_std]
 #![no_main]
 
+use guest::doorbell::ring;
 use guest::guard::Guard;
-use guest::mtrr::{ENABLE, FIXED_ENABLE};
+use guest::mtrr::{ENABLE, mask};
 use guest::report::Out;
 use guest::smp::Cpu;
+use guest::sweep::{msr_once, write_cr0};
 use guest::touch::{SLOT, touch_on};
-use guest::{cpu, cr0, doorbell, paging, slot, sweep, timed};
-use wire::layout::{CR0_CD, MTRR_DEF_TYPE, WINDOW};
+use guest::{cpu, cr0, paging, slot, timed};
+use wire::layout::{CR0_CD, MTRR_DEF_TYPE, MTRR_PHYSBASE0, WINDOW};
 use wire::memtype::MemType;
 use wire::needs::Needs;
 use wire::record::Start;
@@ -22,84 +24,85 @@ guest::family!();
 
 const RAM: Needs = Needs::STEPS.and(Needs::SLOTS);
 const PAGE: u64 = paging::Page::Small.size();
-const SLOT_PAGES: u32 = 0x10;
+const SLOT_SIZE: u64 = 0x1_0000;
+const SLOT_PAGES: u32 = (SLOT_SIZE / PAGE) as u32;
 /// The most vCPUs that a test has.
 const MOST: usize = 8;
 
 guest::test!(
     "mtrr-2",
-    "Two vCPUs whose default types differ touch a page each, and then the one of the next.",
+    "Two vCPUs whose MTRRs give a memslot different types touch a page each, and then the one of the next.",
     RAM.and(Needs::cpus(2)),
-    points = 31,
-    |out| run(out, 2, default_type)
+    points = 33,
+    |out| run(out, 2, other_types, |_| false)
 );
-guest::test!("mtrr-4", "The same with four vCPUs.", RAM.and(Needs::cpus(4)), points = 49, |out| {
-    run(out, 4, default_type);
+guest::test!("mtrr-4", "The same with four vCPUs.", RAM.and(Needs::cpus(4)), points = 53, |out| {
+    run(out, 4, other_types, |_| false);
 });
-guest::test!("mtrr-8", "The same with eight vCPUs.", RAM.and(Needs::cpus(8)), points = 85, |out| {
-    run(out, 8, default_type);
+guest::test!("mtrr-8", "The same with eight vCPUs.", RAM.and(Needs::cpus(8)), points = 93, |out| {
+    run(out, 8, other_types, |_| false);
 });
 guest::test!(
     "cd-2",
-    "The same with two vCPUs, whose default type is WT, and of which the second has CR0.CD set.",
+    "The same with two vCPUs, whose MTRRs say WT, and of which the second has CR0.CD set.",
     RAM.and(Needs::cpus(2)),
-    points = 31,
-    |out| run(out, 2, caching)
+    points = 34,
+    |out| run(out, 2, one_type, |cpu| !cpu.is_multiple_of(2))
 );
 guest::test!(
     "cd-4",
     "The same with four vCPUs, of which every second has CR0.CD set.",
     RAM.and(Needs::cpus(4)),
-    points = 49,
-    |out| run(out, 4, caching)
+    points = 55,
+    |out| run(out, 4, one_type, |cpu| !cpu.is_multiple_of(2))
 );
 
-/// A register, and what a vCPU writes to it.
-type Setting = (Register, u64);
-
-/// MTRRs of another default type on each vCPU.
-fn default_type(cpu: u8) -> [Setting; 2] {
-    // WB first, so that the vCPU that boots runs from cached memory.
-    const TYPES: [MemType; 5] = [MemType::Wb, MemType::Uc, MemType::Wt, MemType::Wc, MemType::Wp];
-    set(TYPES[usize::from(cpu) % TYPES.len()], false)
+/// MTRRs under which the slot has another type on each vCPU, and all else is WB.
+fn other_types(cpu: u8) -> MemType {
+    MemType::OF_MTRR[usize::from(cpu) % MemType::OF_MTRR.len()]
 }
 
-/// WT on each vCPU, and caching off on every second.
-fn caching(cpu: u8) -> [Setting; 2] {
-    set(MemType::Wt, !cpu.is_multiple_of(2))
+/// The slot is WT on each vCPU.
+fn one_type(_: u8) -> MemType {
+    MemType::Wt
 }
 
-fn set(memtype: MemType, cd: bool) -> [Setting; 2] {
-    let rest = cr0::read() & !CR0_CD;
-    let def_type = ENABLE | FIXED_ENABLE | memtype as u64;
-    [(Register::Msr(MTRR_DEF_TYPE), def_type), (Register::Cr0, if cd { rest | CR0_CD } else { rest })]
-}
-
-/// Each vCPU sets its registers. Then each touches a page of its own, and after that each the one of the next.
-fn run(out: &mut Out, count: u8, settings: fn(u8) -> [Setting; 2]) {
+/// Each vCPU has MTRRs give the slot the type that `memtype` says, and of those that `off` names caching is off. Then each
+/// touches a page of its own, and after that each the one of the next.
+fn run(out: &mut Out, count: u8, memtype: fn(u8) -> MemType, off: fn(u8) -> bool) {
     let _guard = Guard::new();
     cpu::report_mtrrs_and_width(out);
     let reference = timed::calibrate(out);
-    let others: [Option<Cpu>; MOST] = core::array::from_fn(|n| {
-        let cpu = (1..count).contains(&(n as u8)).then(|| Cpu::start(out, n as u8, Start::Direct))?;
-        reference.by(out, &cpu);
-        Some(cpu)
-    });
-    let on = |cpu: u8| others[usize::from(cpu)].as_ref();
     if !slot::make(out, SLOT, WINDOW, SLOT_PAGES, SlotMemory::Small) {
         return;
     }
     for cpu in 0..count {
-        for (register, value) in settings(cpu) {
-            let write = || match register {
-                Register::Msr(index) => sweep::write_msr(index, value),
-                _ => sweep::write_cr0(value),
-            };
-            let outcome = on(cpu).map_or_else(write, |other| other.run(write));
-            out.write(Place { cpu, register }, value, outcome);
+        // While MTRRs are disabled. The VMM does it before the vCPU runs, so that none runs from uncached memory: there
+        // are hosts on which two such vCPUs that share a CPU wait for each other for ever.
+        for (index, value) in [
+            (MTRR_PHYSBASE0, WINDOW | memtype(cpu) as u64),
+            (MTRR_PHYSBASE0 + 1, mask(SLOT_SIZE)),
+            (MTRR_DEF_TYPE, ENABLE | MemType::Wb as u64),
+        ] {
+            if cpu == 0 {
+                msr_once(out, index, value);
+            } else {
+                ring(Step::SetMsr { cpu, index, value });
+            }
         }
     }
-    doorbell::ring(Step::Mark);
+    let others: [Option<Cpu>; MOST] =
+        core::array::from_fn(|n| (1..count).contains(&(n as u8)).then(|| Cpu::start(out, n as u8, Start::Direct)));
+    let on = |cpu: u8| others[usize::from(cpu)].as_ref();
+    others.iter().flatten().for_each(|cpu| reference.by(out, cpu));
+    for cpu in others.iter().flatten().filter(|cpu| off(cpu.index())) {
+        let (value, outcome) = cpu.run(|| {
+            let value = cr0::read() | CR0_CD;
+            (value, write_cr0(value))
+        });
+        out.write(Place { cpu: cpu.index(), register: Register::Cr0 }, value, outcome);
+    }
+    ring(Step::Mark);
     let page = |cpu: u8| WINDOW + u64::from(cpu) * PAGE;
     for cpu in 0..count {
         touch_on(out, on(cpu), page(cpu));

@@ -97,7 +97,11 @@ impl Log {
     }
 
     fn spte(&mut self, page: u64, old: u64, new: u64) -> &mut Log {
-        self.0.push(Entry::Host(HostRecord::Spte { gfn: (WINDOW >> 12) + page, level: 1, old, new }));
+        self.spte_at((WINDOW >> 12) + page, 1, old, new)
+    }
+
+    fn spte_at(&mut self, gfn: u64, level: u8, old: u64, new: u64) -> &mut Log {
+        self.0.push(Entry::Host(HostRecord::Spte { gfn, level, old, new }));
         self
     }
 
@@ -107,8 +111,11 @@ impl Log {
     }
 
     fn touch(&mut self, page: u64) -> &mut Log {
-        let access =
-            Access { cpu: 0, write: true, width: 8, cpl: 0, gpa: WINDOW + 0x1000 * page, value: page, fault: None };
+        self.touch_at(WINDOW + 0x1000 * page)
+    }
+
+    fn touch_at(&mut self, gpa: u64) -> &mut Log {
+        let access = Access { cpu: 0, write: true, width: 8, cpl: 0, gpa, value: 1, fault: None };
         self.0.push(Entry::Guest(Record::Access(access)));
         self
     }
@@ -398,6 +405,48 @@ fn quirks_disabled_before_are_on_again_or_not() {
     assert_eq!(quirks(Kvm::V6_1, 1 << 1, WB_IPAT, &[DMA]), QUIET);
     assert_eq!(quirks(Kvm::V6_1, 1 << 1, 0x40, &[DMA]).len(), 1);
     assert_eq!(quirks(Kvm::V6_16, 1 << 9, WB, &[]), QUIET);
+}
+
+/// A leaf of 2 MiB in the second half of which a range starts.
+#[test]
+fn a_leaf_whose_pages_have_different_types_is_too_large() {
+    let large = |log: &mut Log| {
+        log.touch(1)
+            .spte_at(WINDOW >> 12, 2, NONE, 0x600_0001_0a20_0987 | WB)
+            .mark()
+            .surprises(&facts(Kvm::V6_1, &[DMA]))
+    };
+    assert_eq!(large(&mut Log::new().mtrr(WINDOW + 0x20_0000, MASK_4K)), QUIET);
+    assert_eq!(
+        large(&mut Log::new().mtrr(WINDOW + 0x10_0000, MASK_4K)),
+        ["leaf SPTE of GPA 0xd0000000 (2M): WB, not none: MTRRs give its pages different types"]
+    );
+}
+
+#[test]
+fn a_fixed_range_mtrr_zaps_the_leaves_of_the_whole_register() {
+    // The last 64 KiB of the first register, the first of it that tests may use, and the first of the next register.
+    let pages = [0x7_0000, 0x1_0000, 0x8_0000];
+    let log = |zapped: &[u64], def_type| {
+        let mut log = Log::new();
+        log.msr(MTRR_DEF_TYPE, def_type);
+        for gpa in pages {
+            let leaf = if def_type & 0x400 == 0 { WB } else { UC };
+            log.touch_at(gpa).spte_at(gpa >> 12, 1, NONE, 0x600_0001_0a2b_3907 | leaf).mark();
+        }
+        log.msr(FIXED_MTRRS[0], 0x0600_0000_0000_0000);
+        for gpa in zapped {
+            log.spte_at(gpa >> 12, 1, 0x37, 0);
+        }
+        log.mark().surprises(&facts(Kvm::V6_1, &[DMA]))
+    };
+    assert_eq!(log(&pages[..2], 0xc06), QUIET);
+    assert_eq!(
+        log(&pages[..1], 0xc06),
+        ["leaf SPTEs after a range MTRR written: 1 of 2 zapped, not all 2 zapped: zaps the leaves of the range"]
+    );
+    // Fixed ranges are off.
+    assert_eq!(log(&[], 0x806), QUIET);
 }
 
 #[test]

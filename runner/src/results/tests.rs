@@ -167,7 +167,7 @@ fn a_bad_line_is_named() {
         (1, "", "column 0: EOF while parsing a value"),
         (1, "{}", "column 2: missing field `format`"),
         (1, r#"{"format":2,"title":{}}"#, "a file of format 2, but this kvm-memtype reads format 4"),
-        (1, r#"{"format":3,"title":{}}"#, "column 19: unknown field `title`, expected `format` or `header`"),
+        (1, r#"{"format":4,"title":{}}"#, "column 19: unknown field `title`, expected `format` or `header`"),
         (2, "", "column 0: EOF while parsing a value"),
         (2, r#"{"cell":"a","outcome":{"skip":"x"}}}"#, "column 36: trailing characters"),
         (

@@ -1,6 +1,7 @@
 //! Runs a plan's cells on a machine, some at a time, and hands each result on as it comes.
 
 use crate::guests;
+use crate::host::hazard;
 use crate::machine::{Job, Limits, Machine, Observed};
 use crate::plan::Cell;
 use crate::results::{CellOutcome, CellResult};
@@ -9,6 +10,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use wire::needs::Needs;
+use wire::step::Hazard;
 
 /// How cells are run.
 #[derive(Clone, Copy)]
@@ -21,6 +23,8 @@ pub struct Execution<'a> {
     pub witness: &'a Choice,
     /// Cells at a time.
     pub jobs: NonZeroUsize,
+    /// Called before each cell that may take the host down, with its target; where it fails, the cell is not run.
+    pub before: &'a (dyn Fn(&Cell, Hazard) -> Result<(), String> + Sync),
     /// Set to stop: cells that have begun are finished, no other begins.
     pub stop: &'a AtomicBool,
 }
@@ -61,6 +65,9 @@ impl Execution<'_> {
             (_, Some(reason)) => CellOutcome::Skip(reason),
             (None, None) => CellOutcome::Error(format!("this runner has no guest {}", cell.family)),
             (Some(guest), None) => {
+                if let Some(Err(why)) = hazard::of(cell.needs).map(|hazard| (self.before)(cell, hazard)) {
+                    return CellResult { cell: cell.id.clone(), outcome: CellOutcome::Error(why) };
+                }
                 let (test, needs, limits) = (&cell.test, cell.needs, self.limits);
                 let watch = self.witness.witnesses.watch();
                 let job = Job { elf: guest.elf, run, test, needs, vm: &cell.config, limits, watch: watch.as_ref() };
@@ -135,7 +142,12 @@ mod tests {
     fn run(cells: &[Cell], jobs: usize, stop: bool) -> Vec<CellResult> {
         let stop = AtomicBool::new(stop);
         let (machine, jobs, witness) = (&Quick, jobs.try_into().unwrap(), Choice::default());
-        let execution = Execution { machine, limits: Limits::default(), witness: &witness, jobs, stop: &stop };
+        let before = |cell: &Cell, hazard: Hazard| match cell.test.as_str() {
+            "first" => Err(format!("no room for an intent on {hazard}")),
+            _ => Ok(()),
+        };
+        let execution =
+            Execution { machine, limits: Limits::default(), witness: &witness, jobs, before: &before, stop: &stop };
         let numbered: Vec<_> = cells.iter().zip(0..).collect();
         let mut results = Vec::new();
         let each = |_: &Cell, result| -> Result<(), ()> {
@@ -167,6 +179,15 @@ mod tests {
     }
 
     #[test]
+    fn no_destructive_cell_runs_without_its_intent() {
+        let needs = Needs::DESTRUCTIVE.and(Needs::HAZARD_VGA);
+        let cells = [cell("boot", "first", needs), cell("boot", "second", needs), cell("boot", "first", Needs::NONE)];
+        let outcomes: Vec<_> = run(&cells, 1, false).into_iter().map(|result| result.outcome).collect();
+        assert_eq!(outcomes[0], CellOutcome::Error("no room for an intent on vga-hole".to_owned()));
+        assert!(outcomes[1..].iter().all(|outcome| matches!(outcome, CellOutcome::Observed(_))), "{outcomes:?}");
+    }
+
+    #[test]
     fn a_stopped_run_begins_no_cell() {
         assert_eq!(run(&[cell("boot", "x", Needs::NONE)], 1, true), []);
     }
@@ -176,7 +197,8 @@ mod tests {
         let cells: Vec<_> = (0..9).map(|n| cell("boot", &n.to_string(), Needs::NONE)).collect();
         let numbered: Vec<_> = cells.iter().zip(0..).collect();
         let (stop, jobs, witness) = (AtomicBool::new(false), 2.try_into().unwrap(), Choice::default());
-        let execution = Execution { machine: &Quick, limits: Limits::default(), witness: &witness, jobs, stop: &stop };
+        let (machine, limits, before) = (&Quick, Limits::default(), |_: &Cell, _: Hazard| Ok(()));
+        let execution = Execution { machine, limits, witness: &witness, jobs, before: &before, stop: &stop };
         assert_eq!(execution.cells(&numbered, |_, _| Err("disk full")), Err("disk full"));
     }
 }

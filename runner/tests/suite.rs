@@ -7,6 +7,7 @@ use common::{kvm, skip};
 use kvm_memtype::host;
 use kvm_memtype::judge::Verdict;
 use kvm_memtype::report::CellVerdict;
+use kvm_memtype::results::{CellOutcome, CellResult, Intent};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -345,4 +346,42 @@ fn busy_is_for_one_cell_at_a_time() {
         (code(&output), said.as_str()),
         (2, "kvm-memtype: --busy is for one cell at a time, not for --jobs 2\n")
     );
+}
+
+#[test]
+fn a_cell_in_which_the_host_went_down_is_told_after_its_next_boot() {
+    if kvm().is_none() {
+        return;
+    }
+    let results = tempfile::tempdir().unwrap();
+    let ran = kvm_memtype(results.path(), &["run", "--machine", "kvm", "--suite", "smoke", "boot/hello"]).output();
+    assert_eq!(code(&ran.unwrap()), 0);
+    let run = std::fs::read_dir(results.path()).unwrap().next().unwrap().unwrap().path();
+    // As the disk is when a host comes back: the header, the intent, no result.
+    let file = run.join("observations.jsonl");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.lines().next().unwrap().to_owned() + "\n").unwrap();
+    let mut intent = Intent::new("boot/hello", "vga-hole");
+    intent.keep(&run).unwrap();
+    let judged = |said: &str, expected: i32| {
+        let output = kvm_memtype(results.path(), &["judge", "latest"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(code(&output), expected, "{text}");
+        assert!(text.contains(said), "{text}");
+        let report = kvm_memtype(results.path(), &["report"]).output().unwrap();
+        assert!(String::from_utf8_lossy(&report.stdout).contains(said), "{report:?}");
+    };
+    judged("the host did not go down", 3);
+    intent.boot.id = "another boot".to_owned();
+    intent.keep(&run).unwrap();
+    judged("CRASH  boot/hello  the host went down while it ran on vga-hole", 1);
+    let doctor = kvm_memtype(results.path(), &["doctor"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&doctor.stdout).contains("Destructive cells that did not end\n  boot/hello"));
+
+    let resumed = kvm_memtype(results.path(), &["run", "--machine", "kvm", "--resume", "latest"]).output().unwrap();
+    assert_eq!(code(&resumed), 1, "{resumed:?}");
+    assert_eq!(Intent::left(&run).unwrap(), []);
+    let kept = kvm_memtype::results::Run::read(&run).unwrap().results;
+    assert!(matches!(&kept[..], [CellResult { outcome: CellOutcome::Died(_), .. }]), "{kept:?}");
+    judged("CRASH  boot/hello  the host went down", 1);
 }

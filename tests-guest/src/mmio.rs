@@ -50,12 +50,14 @@ fn at<R>(cpl: u8, work: impl FnOnce() -> R) -> R {
     if cpl == 0 { work() } else { user::run(work) }
 }
 
-/// Loads `width` bytes from `gpa` in the test window or the low window at `cpl`, and reports it.
-pub fn read(out: &mut Out, cpl: u8, gpa: u64, width: u8) {
+/// Loads `width` bytes from `gpa` in the test window or the low window at `cpl`, and reports it. Gives what was
+/// loaded; 0 after a fault.
+pub fn read(out: &mut Out, cpl: u8, gpa: u64, width: u8) -> u64 {
     assert!(in_window(gpa, width.into()), "a load outside the windows of tests");
     let result = at(cpl, || load(gpa, width));
     let (value, fault) = result.map_or_else(|fault| (0, Some(fault)), |value| (value, None));
     out.access(Access { cpu: 0, write: false, width, cpl, gpa, value, fault });
+    value
 }
 
 /// Stores the low `width` bytes of `value` at `gpa` in the test window or the low window at `cpl`, and reports it.

@@ -1,7 +1,7 @@
 //! The runner's own account of a run: vCPU state at creation, host steps and what they replied, MMIO exits.
 
 use crate::register::Place;
-use crate::step::{MceEvent, SlotApi, SlotMemory, Status, Step};
+use crate::step::{Hazard, MceEvent, SlotApi, SlotMemory, Status, Step};
 use crate::text::{TextError, Words};
 use alloc::string::ToString;
 use core::fmt;
@@ -110,6 +110,7 @@ impl fmt::Display for Step {
             Step::UnplugDma => f.write_str("unplug-dma"),
             Step::SetMmioSlot { slot, gpa } => write!(f, "set-mmio-slot {slot:x} {gpa:x}"),
             Step::DisableQuirks { quirks } => write!(f, "disable-quirks {quirks:x}"),
+            Step::SetHazardSlot { slot, gpa, hazard } => write!(f, "set-hazard-slot {slot:x} {gpa:x} {hazard}"),
         }
     }
 }
@@ -177,6 +178,11 @@ fn step(words: &mut Words<'_>) -> Result<Step, TextError> {
         "unplug-dma" => Step::UnplugDma,
         "set-mmio-slot" => Step::SetMmioSlot { slot: words.hex(SLOT)?, gpa: words.hex("an address")? },
         "disable-quirks" => Step::DisableQuirks { quirks: words.hex("quirks")? },
+        "set-hazard-slot" => Step::SetHazardSlot {
+            slot: words.hex(SLOT)?,
+            gpa: words.hex("an address")?,
+            hazard: words.parse("host-bar, vga-hole or apic-page")?,
+        },
         other => return Err(TextError::new("a step", other)),
     })
 }
@@ -199,6 +205,25 @@ impl FromStr for SlotApi {
             "v2" => Ok(SlotApi::V2),
             _ => Err(TextError::new("v1 or v2", s)),
         }
+    }
+}
+
+impl fmt::Display for Hazard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Hazard::HostBar => "host-bar",
+            Hazard::VgaHole => "vga-hole",
+            Hazard::ApicPage => "apic-page",
+        })
+    }
+}
+
+impl FromStr for Hazard {
+    type Err = TextError;
+
+    fn from_str(s: &str) -> Result<Self, TextError> {
+        let wanted = || TextError::new("host-bar, vga-hole or apic-page", s);
+        Hazard::ALL.into_iter().find(|hazard| hazard.to_string() == s).ok_or_else(wanted)
     }
 }
 
@@ -302,6 +327,11 @@ mod tests {
             prop_oneof![Just(Step::Mark), Just(Step::PlugDma), Just(Step::UnplugDma)],
             any::<(u8, u64)>().prop_map(|(slot, gpa)| Step::SetMmioSlot { slot, gpa }),
             any::<u32>().prop_map(|quirks| Step::DisableQuirks { quirks }),
+            (any::<(u8, u64)>(), 0..3usize).prop_map(|((slot, gpa), n)| Step::SetHazardSlot {
+                slot,
+                gpa,
+                hazard: Hazard::ALL[n]
+            }),
         ]
     }
 

@@ -40,8 +40,17 @@ impl Needs {
     /// vCPUs that run at the same time, not in turn on one CPU.
     pub const PARALLEL: Needs = Needs(1 << 22);
 
+    /// It may take the host down: run only where its target was named.
+    pub const DESTRUCTIVE: Needs = Needs(1 << 24);
+    /// [`Hazard::HostBar`](crate::step::Hazard::HostBar), for a destructive test.
+    pub const HAZARD_BAR: Needs = Needs(1 << 25);
+    /// [`Hazard::VgaHole`](crate::step::Hazard::VgaHole).
+    pub const HAZARD_VGA: Needs = Needs(1 << 26);
+    /// [`Hazard::ApicPage`](crate::step::Hazard::ApicPage).
+    pub const HAZARD_APIC: Needs = Needs(1 << 27);
+
     /// Each flag with the word that stands for it in lists and in skip reasons.
-    pub const WORDS: [(Needs, &'static str); 15] = [
+    pub const WORDS: [(Needs, &'static str); 19] = [
         (Needs::STEPS, "host-steps"),
         (Needs::APIC, "apic"),
         (Needs::ONE_REG, "one-reg"),
@@ -57,6 +66,10 @@ impl Needs {
         (Needs::HUGETLB_2M, "hugetlb-2m"),
         (Needs::HUGETLB_1G, "hugetlb-1g"),
         (Needs::PARALLEL, "parallel-cpus"),
+        (Needs::DESTRUCTIVE, "destructive"),
+        (Needs::HAZARD_BAR, "hazard-bar"),
+        (Needs::HAZARD_VGA, "hazard-vga"),
+        (Needs::HAZARD_APIC, "hazard-apic"),
     ];
 
     /// What a memslot with that kind of memory needs of the host, besides memslots.

@@ -52,6 +52,28 @@ pub enum Step {
     SetMmioSlot { slot: u8, gpa: u64 },
     /// KVM_ENABLE_CAP of KVM_CAP_DISABLE_QUIRKS2 with these quirks.
     DisableQuirks { quirks: u32 },
+    /// The same with a page of the host of which nobody promises that it survives a cacheable access.
+    SetHazardSlot { slot: u8, gpa: u64, hazard: Hazard },
+}
+
+/// A page of the host that destructive tests touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hazard {
+    /// The first page of a PCI BAR.
+    HostBar,
+    /// The page at 0xa0000, the legacy VGA hole.
+    VgaHole,
+    /// The page of the local APIC, 0xfee00000.
+    ApicPage,
+}
+
+impl Hazard {
+    /// All of them.
+    pub const ALL: [Hazard; 3] = [Hazard::HostBar, Hazard::VgaHole, Hazard::ApicPage];
+
+    fn from_word(word: u64) -> Option<Self> {
+        Hazard::ALL.into_iter().find(|&hazard| hazard as u64 == word)
+    }
 }
 
 /// Which ioctl sets a memslot.
@@ -150,6 +172,7 @@ impl Step {
             Step::UnplugDma => [19, 0, 0, 0, 0, 0, 0, 0],
             Step::SetMmioSlot { slot, gpa } => [20, slot as u64, gpa, 0, 0, 0, 0, 0],
             Step::DisableQuirks { quirks } => [21, quirks as u64, 0, 0, 0, 0, 0, 0],
+            Step::SetHazardSlot { slot, gpa, hazard } => [32, slot as u64, gpa, hazard as u64, 0, 0, 0, 0],
         }
     }
 
@@ -191,6 +214,7 @@ impl Step {
             19 => Step::UnplugDma,
             20 => Step::SetMmioSlot { slot: a.try_into().ok()?, gpa: b },
             21 => Step::DisableQuirks { quirks: a.try_into().ok()? },
+            32 => Step::SetHazardSlot { slot: a.try_into().ok()?, gpa: b, hazard: Hazard::from_word(c)? },
             _ => return None,
         };
         // Words that the step does not use must be zero: a block that was not filled with care is no step.

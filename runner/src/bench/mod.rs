@@ -85,7 +85,8 @@ pub struct PlanCost {
 pub fn plan(machine: &KvmMachine, plan: &Plan, jobs: NonZeroUsize) -> Result<PlanCost, MachineError> {
     let stop = AtomicBool::new(false);
     let witness = Choice::default();
-    let execution = Execution { machine, limits: Limits::default(), witness: &witness, jobs, stop: &stop };
+    let (limits, before) = (Limits::default(), |_: &_, _| Ok(()));
+    let execution = Execution { machine, limits, witness: &witness, jobs, before: &before, stop: &stop };
     let cells: Vec<_> = plan.cells.iter().zip(1..).collect();
     let mut ran = 0;
     let start = Instant::now();
@@ -95,7 +96,7 @@ pub fn plan(machine: &KvmMachine, plan: &Plan, jobs: NonZeroUsize) -> Result<Pla
             Ok(())
         }
         CellOutcome::Skip(_) => Ok(()),
-        CellOutcome::Error(what) => Err(what).failed(&format!("cannot run cell {}", cell.id)),
+        CellOutcome::Died(what) | CellOutcome::Error(what) => Err(what).failed(&format!("cannot run cell {}", cell.id)),
     })?;
     Ok(PlanCost { cells: ran, seconds: start.elapsed().as_secs_f64() })
 }

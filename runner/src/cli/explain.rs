@@ -8,7 +8,7 @@ use crate::config::names;
 use crate::host::facts::Fact;
 use crate::judge::Judge;
 use crate::report::{self, Cells, Explained, Outcome};
-use crate::results::{self, CellOutcome, Run};
+use crate::results::{self, CellOutcome, Intent, Run};
 
 /// Prints what is known of a cell.
 pub fn explain(cli: &Cli, args: &Explain) -> Done {
@@ -22,10 +22,11 @@ pub fn explain(cli: &Cli, args: &Explain) -> Done {
         Failure::Usage(format!("run {} has no cell `{}`{hint}", run.dir.display(), args.cell))
     })?;
     let result = run.results.iter().find(|result| result.cell == args.cell);
-    let verdict = result.map_or_else(|| Cells::not_run(&args.cell), |result| cells.verdict(&judge, result));
+    let left = Intent::left(&run.dir)?;
+    let verdict = result.map_or_else(|| Cells::not_run(&args.cell, &left), |result| cells.verdict(&judge, result));
     let observed = result.and_then(|result| match &result.outcome {
         CellOutcome::Observed(observed) => Some(observed),
-        CellOutcome::Skip(_) | CellOutcome::Error(_) => None,
+        CellOutcome::Skip(_) | CellOutcome::Died(_) | CellOutcome::Error(_) => None,
     });
     let test = report::test(&args.cell);
     let points =

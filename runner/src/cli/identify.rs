@@ -22,7 +22,7 @@ pub fn identify(cli: &Cli, args: &Identify) -> Done {
             let (cell, run) = (result.cell.as_str(), cells.run_id(&result.cell));
             Some(CellLog { cell, test: report::test(cell), observed, run, facts })
         }
-        CellOutcome::Skip(_) | CellOutcome::Error(_) => None,
+        CellOutcome::Skip(_) | CellOutcome::Died(_) | CellOutcome::Error(_) => None,
     });
     let candidates = judge.candidates(&logs.collect::<Vec<_>>());
     match args.format {

@@ -11,7 +11,7 @@ use crate::machine::lines::LineSplitter;
 use crate::machine::{End, Line, Observed};
 use crate::plan::TestRef;
 use crate::report::{CellVerdict, Cells};
-use crate::results::{self, Run};
+use crate::results::{self, Intent, Run};
 use clap::ValueEnum;
 use std::collections::HashSet;
 use std::io::Read;
@@ -28,7 +28,7 @@ pub fn judge(cli: &Cli, args: &Args) -> Done {
         repetitions.push(vec![serial_log(&judge, &knowledge.tests, args.machine)?]);
     } else {
         for dir in results::repetitions(&results::find(&cli.results, &args.run)?) {
-            let verdicts = run(&judge, &Run::read(&dir)?);
+            let verdicts = run(&judge, &Run::read(&dir)?, &Intent::left(&dir)?);
             results::write_verdicts(&dir, &verdicts)?;
             repetitions.push(verdicts);
         }
@@ -36,13 +36,13 @@ pub fn judge(cli: &Cli, args: &Args) -> Done {
     shown::again(args.format, &repetitions)
 }
 
-/// The verdicts on a run's cells; one without a result was not run.
-fn run(judge: &Judge<'_>, run: &Run) -> Vec<CellVerdict> {
+/// The verdicts on a run's cells; one without a result was not run, or what its intent says.
+fn run(judge: &Judge<'_>, run: &Run, left: &[Intent]) -> Vec<CellVerdict> {
     let cells = Cells::new(&run.header);
     let done: HashSet<&str> = run.results.iter().map(|result| result.cell.as_str()).collect();
     let missing = run.header.cells.iter().filter(|cell| !done.contains(cell.id.as_str()));
     let verdicts = run.results.iter().map(|result| cells.verdict(judge, result));
-    verdicts.chain(missing.map(|cell| Cells::not_run(&cell.id))).collect()
+    verdicts.chain(missing.map(|cell| Cells::not_run(&cell.id, left))).collect()
 }
 
 /// The verdict on a guest's serial log on standard input. How the VM ended is not in it: a log with an end line is

@@ -41,7 +41,7 @@ pub fn main(cli: &Cli) -> ExitCode {
     let done = match &cli.verb {
         Verb::Run(args) => run::run(cli, args),
         Verb::List(args) => list::list(cli, args),
-        Verb::Doctor(args) => doctor::doctor(args),
+        Verb::Doctor(args) => doctor::doctor(cli, args),
         Verb::Report(args) => report::report(cli, args),
         Verb::Explain(args) => explain::explain(cli, args),
         Verb::Identify(args) => identify::identify(cli, args),

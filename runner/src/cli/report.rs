@@ -6,7 +6,7 @@ use super::out::stdout;
 use super::{Done, Failure, shown};
 use crate::judge::{Judge, Verdict};
 use crate::report::{self, CellVerdict, Cells, Leaves, Outcome};
-use crate::results::{self, Run};
+use crate::results::{self, Intent, Run};
 use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
@@ -33,16 +33,18 @@ fn verdicts(dir: &Path) -> Result<Vec<CellVerdict>, Failure> {
     let again = |what: &str| Failure::Usage(format!("{} {what}: kvm-memtype judge {0}", dir.display()));
     let verdicts: Option<Vec<CellVerdict>> = results::read_verdicts(dir)?;
     let verdicts = verdicts.ok_or_else(|| again("has no verdicts yet"))?;
-    let run = Run::read(dir)?;
+    let (run, left) = (Run::read(dir)?, Intent::left(dir)?);
     let done: HashSet<&str> = run.results.iter().map(|result| result.cell.as_str()).collect();
     let known: HashSet<&str> = verdicts.iter().map(|verdict| verdict.cell.as_str()).collect();
-    let judged =
-        |verdict: &CellVerdict| done.contains(verdict.cell.as_str()) == (verdict.judgement.verdict != Verdict::NotRun);
+    let judged = |verdict: &CellVerdict| {
+        done.contains(verdict.cell.as_str()) == (verdict.judgement.verdict != Verdict::NotRun)
+            || left.iter().any(|intent| intent.cell == verdict.cell)
+    };
     if !verdicts.iter().all(judged) || !done.is_subset(&known) {
         return Err(again("has verdicts that do not fit its results"));
     }
     let missing = run.header.cells.iter().filter(|cell| !known.contains(cell.id.as_str()));
-    let missing: Vec<CellVerdict> = missing.map(|cell| Cells::not_run(&cell.id)).collect();
+    let missing: Vec<CellVerdict> = missing.map(|cell| Cells::not_run(&cell.id, &left)).collect();
     Ok(verdicts.into_iter().chain(missing).collect())
 }
 

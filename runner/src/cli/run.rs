@@ -16,7 +16,7 @@ use crate::machine::choose::{Chosen, Wanted, choose};
 use crate::machine::{Limits, Machine};
 use crate::plan::{Cell, Plan};
 use crate::report::{CellVerdict, Cells, Repeats, Reporter, Tally, counted};
-use crate::results::{self, Header, PlannedCell, Resumed, Writer};
+use crate::results::{self, Header, Intent, PlannedCell, Resumed, Writer};
 use crate::witness::{self, Choice, Kinds};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -24,6 +24,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use wire::needs::Needs;
+use wire::step::Hazard;
 
 /// Set by SIGINT, SIGTERM or SIGHUP; the second of them ends the process at once.
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -73,6 +75,9 @@ fn pins(args: &Run, busy: bool) -> Result<Vec<usize>, Failure> {
     match args.jobs.get() {
         1 => affinity::allowed()
             .map_err(|error| Failure::Broken(format!("cannot tell on which CPUs this may run: {error}"))),
+        jobs if !args.devices.destructive.is_empty() => Err(Failure::Usage(format!(
+            "destructive cells run alone, so that it is certain which took the host down: without --jobs {jobs}"
+        ))),
         jobs if busy => Err(Failure::Usage(format!("--busy is for one cell at a time, not for --jobs {jobs}"))),
         _ => Ok(Vec::new()),
     }
@@ -188,6 +193,9 @@ fn say(args: &Run, started: &Started, busy: Option<&Busy>) -> Result<(), Failure
             "kvm-memtype: falling back to QEMU TCG, which validates next to nothing: a negative control, no test of KVM"
         );
     }
+    for target in &header.devices.destructive {
+        anstream::eprintln!("kvm-memtype: destructive cells on {target} may take this host down");
+    }
     if args.format == Format::Human {
         let mut out = stdout();
         let cells = counted(header.cells.len() as u64, "cell");
@@ -241,7 +249,7 @@ impl Session<'_> {
         let mut verdicts = self.cells(header, writer, done, reporter)?;
         let known: HashSet<String> = verdicts.all.iter().map(|verdict| verdict.cell.clone()).collect();
         for cell in self.plan.cells.iter().filter(|cell| !known.contains(&cell.id)) {
-            verdicts.take(Cells::not_run(&cell.id))?;
+            verdicts.take(Cells::not_run(&cell.id, &[]))?;
         }
         verdicts.reporter.end(&verdicts.tally)?;
         results::write_verdicts(&verdicts.dir, &verdicts.all)?;
@@ -268,12 +276,21 @@ impl Session<'_> {
         let todo = self.plan.cells.iter().filter(|cell| !done.contains(&cell.id));
         let todo: Vec<(&Cell, u64)> = todo.filter_map(|cell| cells.run_id(&cell.id).map(|run| (cell, run))).collect();
         let limits = Limits { timeout: Duration::from_secs(self.args.timeout), ..Limits::default() };
-        let execution =
-            Execution { machine: self.machine, limits, witness: self.witness, jobs: self.args.jobs, stop: &STOP };
+        let dir = writer.dir().to_owned();
+        let before = |cell: &Cell, hazard: Hazard| {
+            let target = header.devices.destructive.iter().find(|target| target.hazard() == hazard);
+            let target = target.map_or_else(|| hazard.to_string(), ToString::to_string);
+            Intent::new(&cell.id, &target).keep(&dir).map_err(|error| chain(&error))
+        };
+        let (machine, witness, jobs) = (self.machine, self.witness, self.args.jobs);
+        let execution = Execution { machine, limits, witness, jobs, before: &before, stop: &STOP };
         let bar = progress(todo.len() as u64);
         let started = Instant::now();
-        let each = |_: &Cell, result| -> Result<(), Failure> {
+        let each = |cell: &Cell, result| -> Result<(), Failure> {
             writer.append(&result)?;
+            if cell.needs.has(Needs::DESTRUCTIVE) {
+                Intent::forget(writer.dir(), &cell.id)?;
+            }
             let verdict = cells.verdict(&self.judge, &result);
             bar.set_message(result.cell);
             bar.inc(1);

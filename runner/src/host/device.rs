@@ -1,10 +1,12 @@
 //! What of the host's devices a run may give to VMs, as its user named them.
 
 use super::dma::{Provider, Spec};
-use super::mmio::{HostMmio, Target};
+use super::hazard::Target;
+use super::mmio::{self, HostMmio};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::{fmt, io};
+use wire::step::Hazard;
 
 /// The devices as named: arguments of `run`, kept in a run's results.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
@@ -18,10 +20,15 @@ pub struct Named {
     /// Map the first page of a BAR of this PCI device into guests, for the cells that want host MMIO. Guests read and
     /// write it: name a harmless device. Without BAR it is the first memory BAR.
     #[arg(long, value_name = "ADDRESS[:BAR]")]
-    pub host_mmio: Option<Target>,
+    pub host_mmio: Option<mmio::Target>,
     /// Take the device of --host-mmio although a driver is bound to it.
     #[arg(long, requires = "host_mmio")]
     pub host_mmio_in_use_ok: bool,
+    /// Run the destructive cells of this target: a PCI device's address, vga-hole or apic-page. Guests access it as
+    /// cacheable memory, WHICH MAY TAKE THE HOST DOWN (docs/destructive.md). May be given several times.
+    #[arg(long, value_name = "TARGET")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub destructive: Vec<Target>,
 }
 
 /// As on a command line, each argument behind a space.
@@ -33,7 +40,8 @@ impl fmt::Display for Named {
         if let Some(target) = &self.host_mmio {
             write!(f, " --host-mmio {target}")?;
         }
-        f.write_str(if self.host_mmio_in_use_ok { " --host-mmio-in-use-ok" } else { "" })
+        f.write_str(if self.host_mmio_in_use_ok { " --host-mmio-in-use-ok" } else { "" })?;
+        self.destructive.iter().try_for_each(|target| write!(f, " --destructive {target}"))
     }
 }
 
@@ -67,6 +75,8 @@ pub struct Devices {
     pub dma: Option<Provider>,
     /// A page of a PCI BAR.
     pub mmio: Option<HostMmio>,
+    /// Pages for destructive cells.
+    pub hazards: Vec<(Hazard, HostMmio)>,
 }
 
 impl Devices {
@@ -77,15 +87,30 @@ impl Devices {
     pub fn open(named: &Named) -> Result<Devices, DeviceError> {
         let root = Path::new("/");
         let bar = |target| HostMmio::open(root, target, named.host_mmio_in_use_ok);
+        let mut hazards: Vec<(Hazard, HostMmio)> = Vec::new();
+        for target in &named.destructive {
+            let hazard = target.hazard();
+            if hazards.iter().any(|(known, _)| *known == hazard) {
+                let what = format!("--destructive {target}: one target of its kind at a time, in a run of its own");
+                return Err(DeviceError::new(what));
+            }
+            hazards.push((hazard, target.open(root)?));
+        }
         Ok(Devices {
+            hazards,
             dma: named.dma.as_ref().map(|spec| spec.open(root)).transpose()?,
             mmio: named.host_mmio.as_ref().map(bar).transpose()?,
         })
     }
 
+    /// The page of the host that is a hazard, if it was named.
+    pub fn hazard(&self, hazard: Hazard) -> Option<&HostMmio> {
+        self.hazards.iter().find(|(known, _)| *known == hazard).map(|(_, page)| page)
+    }
+
     /// Whether none was named.
     pub fn is_empty(&self) -> bool {
-        self.dma.is_none() && self.mmio.is_none()
+        self.dma.is_none() && self.mmio.is_none() && self.hazards.is_empty()
     }
 }
 
@@ -100,9 +125,11 @@ mod tests {
             dma: Some("mdev=mtty-1".parse().unwrap()),
             host_mmio: Some("0000:00:02.0:2".parse().unwrap()),
             host_mmio_in_use_ok: true,
+            destructive: ["vga-hole", "0000:00:03.0"].map(|target| target.parse().unwrap()).into(),
         };
-        for (named, said) in [(none, ""), (some, " --dma mdev=mtty-1 --host-mmio 0000:00:02.0:2 --host-mmio-in-use-ok")]
-        {
+        let words = " --dma mdev=mtty-1 --host-mmio 0000:00:02.0:2 --host-mmio-in-use-ok \
+                     --destructive vga-hole --destructive 0000:00:03.0";
+        for (named, said) in [(none, ""), (some, words)] {
             assert_eq!(named.to_string(), said);
             assert_eq!(serde_json::from_str::<Named>(&serde_json::to_string(&named).unwrap()).unwrap(), named);
         }

@@ -64,10 +64,12 @@ pub fn first_bar(device: &Device) -> Option<(usize, u64)> {
     bars.find(|(_, bar)| bar.memory && bar.len >= PAGE as u64).map(|(number, bar)| (number, bar.len))
 }
 
-/// The first page of a memory BAR, mapped anew for each VM.
+/// A page of the host's physical memory, such as the first of a memory BAR, mapped anew for each VM.
 #[derive(Debug)]
 pub struct HostMmio {
     file: File,
+    /// Where in the file the page is.
+    offset: u64,
     what: String,
 }
 
@@ -124,13 +126,35 @@ impl HostMmio {
         };
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(cannot)?;
         let what = format!("{address} BAR {number}");
-        let mmio = HostMmio { file, what };
+        let mmio = HostMmio { file, offset: 0, what };
         let cannot = |error| DeviceError::io(format!("cannot map a page of {}", path.display()), error);
         mmio.map().map_err(cannot)?;
         Ok(mmio)
     }
 
-    /// Device and BAR.
+    /// Takes a page by its physical address from /dev/mem, and maps it once, without touching it.
+    ///
+    /// # Errors
+    /// What the system says, and what to do about it.
+    pub fn memory(root: &Path, address: u64, what: &str) -> Result<Self, DeviceError> {
+        let cannot = |error: io::Error| {
+            let advice = match error.kind() {
+                io::ErrorKind::NotFound => ": this kernel has no /dev/mem (CONFIG_DEVMEM)",
+                io::ErrorKind::PermissionDenied => {
+                    ": that is for root, on a kernel that is not locked down and that shows this page \
+                     (CONFIG_IO_STRICT_DEVMEM; boot with iomem=relaxed)"
+                }
+                _ => "",
+            };
+            DeviceError::io(format!("cannot map {what}, physical address {address:#x}{advice}"), error)
+        };
+        let file = OpenOptions::new().read(true).write(true).open(root.join("dev/mem")).map_err(cannot)?;
+        let page = HostMmio { file, offset: address, what: what.to_owned() };
+        page.map().map_err(cannot)?;
+        Ok(page)
+    }
+
+    /// What it is: device and BAR, or the name by which it was asked for.
     pub fn description(&self) -> &str {
         &self.what
     }
@@ -143,7 +167,7 @@ impl HostMmio {
         MmapRegionBuilder::new(PAGE)
             .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
             .with_mmap_flags(libc::MAP_SHARED)
-            .with_file_offset(FileOffset::new(self.file.try_clone()?, 0))
+            .with_file_offset(FileOffset::new(self.file.try_clone()?, self.offset))
             .build()
             .map_err(|error| match error {
                 MmapRegionError::Mmap(error) => error,

@@ -6,6 +6,7 @@ pub mod device;
 pub mod dma;
 pub mod doctor;
 pub mod facts;
+pub mod hazard;
 pub mod kvm;
 pub mod mmio;
 pub mod module;

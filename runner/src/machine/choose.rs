@@ -49,9 +49,10 @@ pub fn choose(wanted: Option<Wanted>, devices: Devices, pins: &[usize]) -> Resul
     let chosen = |machine| Ok(Chosen { machine, fallback: None });
     let alone = !devices.is_empty();
     match wanted {
-        Some(Wanted::QemuKvm | Wanted::QemuTcg | Wanted::Bochs) if alone => {
-            Err(MachineError { what: "--dma and --host-mmio are for machine kvm".to_owned(), source: None })
-        }
+        Some(Wanted::QemuKvm | Wanted::QemuTcg | Wanted::Bochs) if alone => Err(MachineError {
+            what: "--dma, --host-mmio and --destructive are for machine kvm".to_owned(),
+            source: None,
+        }),
         Some(Wanted::Kvm) => chosen(kvm(devices, pins)?),
         Some(Wanted::QemuKvm) => chosen(qemu(Accel::Kvm)?),
         Some(Wanted::QemuTcg) => chosen(qemu(Accel::Tcg)?),

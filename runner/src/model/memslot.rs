@@ -56,6 +56,8 @@ pub struct Slots {
     devices: BTreeSet<u8>,
     /// Pages to which the guest stores without saying so, by slot and number.
     hidden: BTreeSet<(u8, u64)>,
+    /// Those of them of which nothing at all is promised.
+    hazards: BTreeSet<u8>,
 }
 
 /// A byte of guest-physical memory.
@@ -69,6 +71,8 @@ pub struct Backing {
     pub readonly: bool,
     /// Whether it is a device's memory: a PCI BAR of the host.
     pub device: bool,
+    /// Whether nothing is promised of it.
+    pub hazard: bool,
 }
 
 impl Default for Slots {
@@ -79,6 +83,7 @@ impl Default for Slots {
             memory: BTreeMap::new(),
             devices: BTreeSet::new(),
             hidden: BTreeSet::new(),
+            hazards: BTreeSet::new(),
         }
     }
 }
@@ -88,7 +93,13 @@ impl Slots {
     pub fn at(&self, gpa: u64) -> Option<Backing> {
         self.present.iter().find_map(|(&slot, it)| {
             let offset = gpa.checked_sub(it.gpa).filter(|&offset| offset < it.size)?;
-            Some(Backing { slot, offset, readonly: it.is_readonly(), device: self.devices.contains(&slot) })
+            Some(Backing {
+                slot,
+                offset,
+                readonly: it.is_readonly(),
+                device: self.devices.contains(&slot),
+                hazard: self.hazards.contains(&slot),
+            })
         })
     }
 
@@ -110,6 +121,12 @@ impl Slots {
     pub fn set_device(&mut self, slot: u8, it: Slot) {
         self.devices.insert(slot);
         self.set(slot, it);
+    }
+
+    /// The same, of a page of which nothing is promised.
+    pub fn set_hazard(&mut self, slot: u8, it: Slot) {
+        self.hazards.insert(slot);
+        self.set_device(slot, it);
     }
 
     /// A slot was deleted.

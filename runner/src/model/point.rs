@@ -356,6 +356,8 @@ pub enum Why {
     Vmm,
     /// The host gave no memory for the slot.
     NoMemory,
+    /// It is a page of the host of which nothing is promised.
+    Hazard,
     /// The access is outside the test window.
     Window,
     /// The guest timed no page by which times could be read, or not with all probes that takes.

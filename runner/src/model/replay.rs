@@ -91,11 +91,14 @@ impl<'p> Replay<'p> {
             }
             Record::Access(access) => {
                 self.touch(&access);
+                let hazard = self.state.slots.at(access.gpa).is_some_and(|backing| backing.hazard);
                 let (seen, expected, rule) = mmio::access(&access, &mut self.state.slots, &mut self.state.exits);
                 let predicted = if !self.policy.host {
                     Err(Why::NotHost)
                 } else if !in_window(access.gpa, access.width.into()) {
                     Err(Why::Window)
+                } else if hazard {
+                    Err(Why::Hazard)
                 } else {
                     Ok(Prediction { expected, row: "test window", rule, source: mmio::SOURCE })
                 };

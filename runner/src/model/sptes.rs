@@ -105,7 +105,11 @@ impl<'p> Replay<'p> {
 
     /// The leaf at `level` that KVM makes now, for a fault of vCPU `cpu`, or of one of which that is not known.
     fn predict_leaf(&self, gpa: u64, level: u8, cpu: Option<u8>) -> Result<Prediction<'p>, Why> {
-        let host_mmio = self.state.slots.at(gpa).ok_or(Why::LeafState)?.device;
+        let backing = self.state.slots.at(gpa).ok_or(Why::LeafState)?;
+        if backing.hazard {
+            return Err(Why::Hazard);
+        }
+        let host_mmio = backing.device;
         if let Some(cpu) = cpu {
             return self.leaf_by(gpa, level, host_mmio, self.state.cpu_if(cpu).ok_or(Why::LeafCpu)?);
         }

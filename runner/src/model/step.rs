@@ -128,7 +128,7 @@ impl<'p> Replay<'p> {
                 let expected = if self.state.plugged { DONE } else { reply(Status::Errno(ENOENT), 0) };
                 by("non-coherent DMA", Rule::Always, "virt/kvm/vfio.c:kvm_vfio_file_del", expected)
             }
-            Step::SetMmioSlot { slot, gpa } => {
+            Step::SetMmioSlot { slot, gpa } | Step::SetHazardSlot { slot, gpa, .. } => {
                 let (expected, rule) = self.state.slots.reply(slot, Slot::new(gpa, 1, 0));
                 by("memslot", rule, memslot::SOURCE, expected)
             }
@@ -197,6 +197,10 @@ impl<'p> Replay<'p> {
             Step::SetMmioSlot { slot, gpa } => {
                 self.slot_goes(slot);
                 self.state.slots.set_device(slot, Slot::new(gpa, 1, 0));
+            }
+            Step::SetHazardSlot { slot, gpa, .. } => {
+                self.slot_goes(slot);
+                self.state.slots.set_hazard(slot, Slot::new(gpa, 1, 0));
             }
             Step::PlugDma | Step::UnplugDma => {
                 self.state.plugged = step == Step::PlugDma;

@@ -173,6 +173,9 @@ impl fmt::Display for StepWords {
             Step::Mark => f.write_str("a mark for the witnesses"),
             Step::PlugDma => f.write_str("KVM_DEV_VFIO_FILE_ADD: non-coherent DMA plugged in"),
             Step::UnplugDma => f.write_str("KVM_DEV_VFIO_FILE_DEL: non-coherent DMA taken away"),
+            Step::SetHazardSlot { slot, gpa, hazard } => {
+                write!(f, "slot {slot} with the host's {hazard} at GPA {gpa:#x}")
+            }
             Step::SetMmioSlot { slot, gpa } => write!(f, "slot {slot} with a page of a PCI BAR at GPA {gpa:#x}"),
             Step::DisableQuirks { quirks } => {
                 let names: Vec<_> = Quirks(quirks).names().collect();
@@ -343,6 +346,7 @@ impl fmt::Display for Why {
             Why::IgnoreMsrs => "kvm.ignore_msrs is on or not known, and may swallow it",
             Why::Vmm => "the VMM would not do the step",
             Why::NoMemory => "the host gave no memory for the slot",
+            Why::Hazard => "nothing is promised of a cacheable access to such a page of the host",
             Why::Window => "the access is outside the test window",
             Why::NoScale => "no page of this vCPU was timed by which these times could be read",
             Why::NoContrast { hit, miss } => {

@@ -70,6 +70,7 @@ mod tests {
     use crate::plan::Plan;
     use crate::plan::vm::VmConfig;
     use std::collections::HashSet;
+    use wire::needs::Needs;
 
     #[test]
     fn the_embedded_suites_fit_the_embedded_guests() {
@@ -81,6 +82,12 @@ mod tests {
             assert_eq!(suite.id, id);
             assert!(!suite.summary.is_empty());
             let plan = Plan::new(&suite, &tests, &vms, &[]).unwrap_or_else(|error| panic!("{error}"));
+            let destructive = plan.cells.iter().filter(|cell| cell.needs.has(Needs::DESTRUCTIVE)).count();
+            let all = if id == "destructive" { plan.cells.len() } else { 0 };
+            assert_eq!(
+                destructive, all,
+                "what may take a host down is in suite destructive, and nothing else is ({id})"
+            );
             planned.extend(plan.cells.into_iter().map(|cell| (cell.family, cell.test)));
         }
         for test in tests {

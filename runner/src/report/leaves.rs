@@ -209,7 +209,7 @@ fn kernel(run: &Run) -> &str {
 /// Why a run shows nothing of what other runs show in these cells.
 fn why_not<'a>(run: &'a Run, cells: &BTreeSet<&str>) -> Option<&'a str> {
     run.results.iter().filter(|result| cells.contains(result.cell.as_str())).find_map(|result| match &result.outcome {
-        CellOutcome::Skip(reason) | CellOutcome::Error(reason) => Some(reason.as_str()),
+        CellOutcome::Skip(reason) | CellOutcome::Died(reason) | CellOutcome::Error(reason) => Some(reason.as_str()),
         CellOutcome::Observed(observed) => gap(observed),
     })
 }

@@ -4,7 +4,7 @@ use crate::host::facts::Facts;
 use crate::host::vm_facts;
 use crate::judge::{Judge, Judgement, Verdict};
 use crate::plan::vm::VmConfig;
-use crate::results::{CellOutcome, CellResult, Header};
+use crate::results::{Boot, CellOutcome, CellResult, Fate, Header, Intent};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
@@ -65,16 +65,21 @@ impl<'a> Cells<'a> {
                 )
             }
             CellOutcome::Skip(reason) => (None, Judgement::new(Verdict::Skip, reason.clone())),
+            CellOutcome::Died(reason) => (None, Judgement::new(Verdict::Crash, reason.clone())),
             CellOutcome::Error(reason) => (None, Judgement::new(Verdict::Error, reason.clone())),
         };
         let broken = matches!(result.outcome, CellOutcome::Error(_));
         CellVerdict { cell: result.cell.clone(), micros, broken, judgement }
     }
 
-    /// The verdict on a cell that has no result.
-    pub fn not_run(cell: &str) -> CellVerdict {
-        let reason = "the run was interrupted before".to_owned();
-        let judgement = Judgement::new(Verdict::NotRun, reason);
+    /// The verdict on a cell that has no result. `left` are the intents that are left in the run's directory.
+    pub fn not_run(cell: &str, left: &[Intent]) -> CellVerdict {
+        let (verdict, reason) = match (left.iter().find(|intent| intent.cell == cell), Boot::now()) {
+            (None, _) => (Verdict::NotRun, "the run was interrupted before".to_owned()),
+            (Some(intent), now) if intent.fate(&now) == Fate::HostDown => (Verdict::Crash, intent.words(&now)),
+            (Some(intent), now) => (Verdict::NotRun, intent.words(&now)),
+        };
+        let judgement = Judgement::new(verdict, reason);
         CellVerdict { cell: cell.to_owned(), micros: None, broken: false, judgement }
     }
 }

@@ -62,7 +62,10 @@ pub fn find(root: &Path, run: &str) -> Result<PathBuf, ResultsError> {
 }
 
 /// Names of the runs under `root`, newest first. None if `root` is not there.
-fn runs(root: &Path) -> Result<Vec<String>, ResultsError> {
+///
+/// # Errors
+/// `root` cannot be read.
+pub fn runs(root: &Path) -> Result<Vec<String>, ResultsError> {
     let error = ResultsError::io("read", root);
     let entries = match fs::read_dir(root) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

@@ -32,6 +32,14 @@ pub enum ResultsError {
         /// The run's directory.
         dir: PathBuf,
     },
+    /// The run ended in a destructive cell on another host, which alone can tell what became of it.
+    #[error("{}: it ended in a destructive cell on host {host}; go on with it there", dir.display())]
+    Elsewhere {
+        /// The run's directory.
+        dir: PathBuf,
+        /// The host's name.
+        host: String,
+    },
     /// A run that was asked for is not there.
     #[error("{0}")]
     NoRun(String),

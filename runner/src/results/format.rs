@@ -93,6 +93,8 @@ pub enum CellOutcome {
     Observed(Observed),
     /// It could not be done there, for this reason.
     Skip(String),
+    /// The host went down while it ran: only its intent is left.
+    Died(String),
     /// Host or harness are broken, in this way. A resumed run does the cell again.
     Error(String),
 }

@@ -8,6 +8,7 @@
 mod dir;
 mod error;
 mod format;
+mod intent;
 mod observations;
 mod read;
 mod time;
@@ -17,9 +18,10 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use dir::{find, repetitions};
+pub use dir::{find, repetitions, runs};
 pub use error::ResultsError;
 pub use format::{CellOutcome, CellResult, FORMAT, Header, PlannedCell};
+pub use intent::{Boot, Fate, Intent};
 use observations::OBSERVATIONS;
 pub use read::Run;
 pub use time::utc;

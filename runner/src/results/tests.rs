@@ -146,6 +146,50 @@ fn an_error_is_done_again_and_then_replaced() {
 }
 
 #[test]
+fn a_cell_that_took_the_host_down_is_not_run_again() {
+    let at = |host: &str, id: &str| Boot { host: host.to_owned(), id: id.to_owned() };
+    for (now, done, refused) in [
+        (at("lab", "2"), vec!["a"], false),
+        // The runner alone died: the cell is run again.
+        (at("lab", "1"), vec![], false),
+        (at("desk", "1"), vec![], true),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let writer = Writer::create(root.path(), &header(&["a", "b"])).unwrap();
+        let dir = writer.dir().to_owned();
+        drop(writer);
+        let intent = Intent { boot: at("lab", "1"), ..Intent::new("a", "vga-hole") };
+        intent.keep(&dir).unwrap();
+        match Writer::resume_in(&dir, &now) {
+            Err(error) => {
+                assert!(refused && error.to_string().ends_with("on host lab; go on with it there"), "{error}");
+                assert_eq!(Intent::left(&dir).unwrap(), [intent]);
+            }
+            Ok(resumed) => {
+                assert!(!refused);
+                assert_eq!(resumed.done, done.iter().map(|&id| id.to_owned()).collect());
+                assert_eq!(Intent::left(&dir).unwrap(), [], "it is told once");
+                let died = done.iter().map(|id| result(id, CellOutcome::Died(intent.words(&now)))).collect::<Vec<_>>();
+                assert_eq!(Run::read(&dir).unwrap().results, died);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_intent_of_a_cell_that_has_a_result_says_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let mut writer = Writer::create(root.path(), &header(&["a"])).unwrap();
+    let dir = writer.dir().to_owned();
+    writer.append(&skip("a")).unwrap();
+    drop(writer);
+    Intent::new("a", "vga-hole").keep(&dir).unwrap();
+    let elsewhere = Boot { host: "desk".to_owned(), id: String::new() };
+    assert_eq!(Writer::resume_in(&dir, &elsewhere).unwrap().done, ["a".to_owned()].into());
+    assert_eq!((Run::read(&dir).unwrap().results, Intent::left(&dir).unwrap()), (vec![skip("a")], vec![]));
+}
+
+#[test]
 fn one_process_at_a_time_writes_a_run() {
     let root = tempfile::tempdir().unwrap();
     let writer = Writer::create(root.path(), &header(&["a"])).unwrap();
@@ -173,7 +217,7 @@ fn a_bad_line_is_named() {
         (
             2,
             r#"{"cell":"a","outcome":{"skipped":"x"}}"#,
-            "column 32: unknown variant `skipped`, expected one of `observed`, `skip`, `error`",
+            "column 32: unknown variant `skipped`, expected one of `observed`, `skip`, `died`, `error`",
         ),
         (3, r#"{"cell":"d","outcome":{"skip":"x"}}"#, "cell `d` is not in the plan on line 1"),
         (4, r#"{"cell":"b","outcome":{"skip":"x"}}"#, "cell `b` has a result on line 3 already"),

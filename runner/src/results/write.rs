@@ -1,6 +1,7 @@
 //! Writing the observations of a run.
 
-use super::format::{self, CellResult, Header};
+use super::format::{self, CellOutcome, CellResult, Header};
+use super::intent::{Boot, Fate, Intent};
 use super::{OBSERVATIONS, ResultsError, Run, dir};
 use serde_json as json;
 use std::collections::HashSet;
@@ -62,18 +63,38 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Goes on with a run that was interrupted. A line that was not written whole is cut off.
+    /// Goes on with a run that was interrupted. A line that was not written whole is cut off. A cell in which the host
+    /// went down gets that for its result, so that it is not run again.
     ///
     /// # Errors
-    /// The run cannot be read, its header above all; or another process is writing to it.
+    /// The run cannot be read, its header above all; another process is writing to it; or it ended in a destructive cell
+    /// on another host.
     pub fn resume(dir: &Path) -> Result<Resumed, ResultsError> {
+        Writer::resume_in(dir, &Boot::now())
+    }
+
+    /// The same, in that boot of a host.
+    pub(super) fn resume_in(dir: &Path, now: &Boot) -> Result<Resumed, ResultsError> {
         let path = dir.join(OBSERVATIONS);
         let file = File::options().append(true).open(&path).map_err(ResultsError::io("open", &path))?;
         lock(&file, dir)?;
         let run = Run::read(dir)?;
         let mut writer = Writer { dir: dir.to_owned(), file, len: run.whole as u64 };
         writer.cut()?;
-        let done = run.done();
+        let mut done = run.done();
+        for intent in Intent::left(dir)? {
+            match intent.fate(now) {
+                _ if done.contains(&intent.cell) => {}
+                Fate::Elsewhere => return Err(ResultsError::Elsewhere { dir: dir.to_owned(), host: intent.boot.host }),
+                Fate::RunnerGone => {}
+                Fate::HostDown => {
+                    let outcome = CellOutcome::Died(intent.words(now));
+                    writer.append(&CellResult { cell: intent.cell.clone(), outcome })?;
+                    done.insert(intent.cell.clone());
+                }
+            }
+            Intent::forget(dir, &intent.cell)?;
+        }
         Ok(Resumed { writer, header: run.header, done })
     }
 
@@ -139,7 +160,6 @@ pub(super) fn sync(dir: &Path) -> Result<(), ResultsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::CellOutcome;
 
     #[test]
     fn a_full_disk_is_said() {

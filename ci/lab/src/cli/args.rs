@@ -114,6 +114,10 @@ pub struct Run {
     /// Keep the machine's CPUs busy meanwhile: those that the boot vCPU does not use or, where there is one, that one.
     #[arg(long)]
     pub busy: bool,
+    /// Run the destructive cells of this target in the machine, which is an emulated one: vga-hole, apic-page or the
+    /// address of a PCI device.
+    #[arg(long, value_name = "TARGET")]
+    pub destructive: Vec<String>,
     /// Kernels at a time; without it two per CPU of this host. Each takes half a GiB.
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,
@@ -140,7 +144,8 @@ impl Run {
     pub fn inner(&self) -> Vec<String> {
         let repeat = (self.repeat.get() > 1).then(|| ["--repeat".to_owned(), self.repeat.to_string()]);
         let busy = self.busy.then(|| "--busy".to_owned());
-        repeat.into_iter().flatten().chain(busy).chain(self.arguments.iter().cloned()).collect()
+        let destructive = self.destructive.iter().flat_map(|target| ["--destructive".to_owned(), target.clone()]);
+        repeat.into_iter().flatten().chain(busy).chain(destructive).chain(self.arguments.iter().cloned()).collect()
     }
 
     /// The machine that is asked for.

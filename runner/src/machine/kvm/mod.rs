@@ -17,6 +17,7 @@ use crate::host;
 use crate::host::affinity::Pinned;
 use crate::host::device::{DeviceError, Devices};
 use crate::host::dma::Provider;
+use crate::host::hazard;
 use crate::host::kvm::KvmTrouble;
 use crate::host::quirks::Quirks;
 use crate::plan::vm::VmConfig;
@@ -26,6 +27,7 @@ use memory::Memory;
 use std::collections::HashSet;
 use vfio::Vfio;
 use wire::needs::Needs;
+use wire::step::Hazard;
 
 /// CPUID leaf with the feature bits of old: EDX bit 12 is MTRR, bit 27 self-snoop, EBX bits 31:24 the initial APIC id.
 const LEAF_FEATURES: u32 = 1;
@@ -184,7 +186,9 @@ impl Machine for KvmMachine {
     fn description(&self) -> String {
         let dma = self.dma().map(|provider| format!("; non-coherent DMA by {}", provider.spec()));
         let mmio = self.devices.mmio.as_ref().map(|mmio| format!("; host MMIO at {}", mmio.description()));
-        format!("the embedded VMM{}{}", dma.unwrap_or_default(), mmio.unwrap_or_default())
+        let hazards: String =
+            self.devices.hazards.iter().map(|(_, it)| format!("; destructive on {}", it.description())).collect();
+        format!("the embedded VMM{}{}{hazards}", dma.unwrap_or_default(), mmio.unwrap_or_default())
     }
 
     fn lacks(&self, needs: Needs, vm: &VmConfig) -> Option<String> {
@@ -211,6 +215,10 @@ impl Machine for KvmMachine {
                 "it needs a page of host MMIO: name a PCI device to --host-mmio (doctor says what this host has)"
                     .to_owned(),
             )
+        } else if let Some(hazard) = hazard::of(needs).filter(|&hazard| self.devices.hazard(hazard).is_none()) {
+            let name =
+                if hazard == Hazard::HostBar { "the address of a PCI device".to_owned() } else { hazard.to_string() };
+            Some(format!("it may take the host down: only where --destructive names {name} (docs/destructive.md)"))
         } else if missing(Needs::ONE_REG, one_reg) {
             Some("this KVM has no KVM_GET_ONE_REG for MSRs (Linux 6.18 brought it)".to_owned())
         } else if missing(Needs::MCE, mce_banks > 0) {

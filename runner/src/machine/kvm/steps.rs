@@ -142,6 +142,10 @@ impl Vm<'_> {
                 let mmio = self.machine.devices.mmio.as_ref();
                 mmio.map_or(INVALID, |mmio| (self.slots().set_mmio(&self.fd, mmio, slot, gpa), 0))
             }
+            Step::SetHazardSlot { slot, gpa, hazard } => {
+                let page = self.machine.devices.hazard(hazard);
+                page.map_or(INVALID, |page| (self.slots().set_mmio(&self.fd, page, slot, gpa), 0))
+            }
             Step::StartCpu { cpu, entry, stack, argument } => {
                 self.on(caller, cpu, |vcpu| reply(boot::enter(vcpu, entry, stack, argument).map(|()| 0)))
             }

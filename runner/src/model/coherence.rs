@@ -1,5 +1,6 @@
 //! Two mappings of one page: whether a load by the one sees a store by the other.
 
+use super::memtype::apm::Apm;
 use super::point::{Action, Effect, Prediction, Rule, Why};
 use super::replay::{Decide, Replay};
 use std::fmt;
@@ -13,7 +14,7 @@ use wire::record::Timed;
 pub(super) struct Mapping {
     /// The effective memory type.
     pub memtype: MemType,
-    /// Accesses check the CPU's own caches: they are cached themselves, or UC by page tables alone.
+    /// Accesses check the CPU's own caches: they are cached themselves, UC by page tables alone, or AMD's CD or WC+.
     snoops: bool,
 }
 
@@ -72,7 +73,7 @@ impl Promise {
             Promise::OneMapping => "SDM Vol. 3A 'Memory Ordering in P6 and More Recent Processor Families'",
             Promise::Coherent { .. } => {
                 "SDM Vol. 3A 'Cache Control Protocol', and 'Selecting Memory Types for Pentium III and More Recent Processor \
-                 Families': the note on UC from page tables"
+                 Families': the note on UC from page tables; APM Vol. 2, 7.8: CD and WC+ ask the caches"
             }
             Promise::MayBeStale { .. } => {
                 "SDM Vol. 3A 'Programming the PAT': WC writes may not check the caches; 'Selecting Memory Types for Pentium \
@@ -138,16 +139,14 @@ impl<'p> Replay<'p> {
             return Err(Why::TypeUndefined);
         };
         // SDM Vol. 3A, table of effective types, the notes on UC: what the MTRRs or the leaf make UC need not check.
-        let (below, pat) = match rule {
-            Rule::PageType { mtrr, pat, cd: false } => (mtrr, pat),
-            Rule::LeafPageType { ept, pat, .. } if !ept.ignore_pat => (ept.memtype, pat),
-            _ => (Uc, Uc),
-        };
-        let snoops = match memtype {
-            Wb | Wt | Wp => true,
-            Uc | UcMinus => below != Uc && matches!(pat, Uc | UcMinus),
-            Wc => false,
-        };
+        let by_page_tables = |below| memtype == Uc && below != Uc;
+        let snoops = matches!(memtype, Wb | Wt | Wp)
+            || match rule {
+                Rule::PageType { mtrr, pat: Uc | UcMinus, cd: false } => by_page_tables(mtrr),
+                Rule::LeafPageType { ept, pat: Uc | UcMinus, .. } => !ept.ignore_pat && by_page_tables(ept.memtype),
+                Rule::NptPageType { apm, .. } => matches!(apm, Apm::Cd | Apm::WcPlus),
+                _ => false,
+            };
         Ok(Mapping { memtype, snoops })
     }
 

@@ -7,6 +7,7 @@ use crate::machine::Observed;
 use wire::coherence::{Aliased, Between, Ordered, Side};
 use wire::frame::Writer;
 use wire::layout::{FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, START_CR0, WINDOW};
+use wire::outcome::Outcome;
 use wire::register::{Place, Register};
 use wire::step::{SlotApi, SlotMemory, Step};
 
@@ -115,6 +116,26 @@ fn wbinvd_makes_the_host_see_where_it_is_done() {
     let judged = |facts: &Facts| judge_by(&policies(), &Deviations::none(), &observed, facts).verdict;
     assert_eq!(judged(&dma), Verdict::Fail);
     assert_ne!(judged(&super::support::facts()), Verdict::Fail);
+}
+
+/// AMD with nested paging: what is UC or WC by the guest's page tables alone asks the caches.
+#[test]
+fn on_amd_ram_is_coherent_behind_a_fence() {
+    let facts = [("kvm-vendor", Fact::Text("kvm_amd".into())), ("tdp", Fact::Bool(true))];
+    let facts = with(&super::support::facts(), &facts);
+    for (store, between, coherent) in
+        [(UC, Between::Nothing, true), (WC, Between::Nothing, false), (WC, Between::Fence, true)]
+    {
+        for stale in [0, 1] {
+            let observed = run(|out, _| {
+                out.write(Place::msr(PAT), TYPES, Outcome::ACCEPTED);
+                out.aliased(aliased(guest(store), guest(WB), between, stale));
+            });
+            let judgement = judge_by(&policies(), &Deviations::none(), &observed, &facts);
+            let expected = if stale == 1 && coherent { Verdict::Fail } else { Verdict::Pass };
+            assert_eq!(judgement.verdict, expected, "{store} {between:?} {stale}: {}", judgement.reason);
+        }
+    }
 }
 
 /// The guest stores there without a record of each, so what the host reads is not held against its memory.

@@ -1,6 +1,16 @@
 //! Family `alias`: one page of RAM mapped twice, through two entries of the PAT, or by guest and host. Stores by the one
 //! mapping, loads by the other, at CPL3, with and without fences and flushes: whether a load ever gives what was there
 //! before, and that no machine check comes of it.
+//!
+//! What: maps one page of RAM twice, with two types of the PAT, or by guest and host; stores by the one mapping and
+//! loads by the other, on one vCPU and on two, without a fence and with MFENCE, CLFLUSH and WBINVD, and counts loads
+//! that give what was there before.
+//!
+//! Why: guests with a device mapped WC by one driver and WB by another live from such pages being coherent, or from
+//! flushes that make them so, and it must not end as a machine check.
+//!
+//! Source: SDM Vol. 3A, "Programming the PAT" (aliases of one physical page); Vol. 2 CPUID, flag SS (self snoop); KVM's
+//! `arch/x86/kvm/x86.c:kvm_emulate_wbinvd`, `kvm_arch_has_noncoherent_dma`.
 
 #![no_std]
 #![no_main]

@@ -1,4 +1,12 @@
 //! Family `boot`: whether a guest runs here at all.
+//!
+//! What: the guest starts by PVH in 64-bit mode, reports one line over the serial line and ends.
+//!
+//! Why: before any register is tried it must be certain that a VM starts, that its report comes through whole, and that
+//! it ends as it should. The runner boots this guest first on every machine.
+//!
+//! Source: `include/xen/interface/hvm/start_info.h` of the kernel has what a PVH guest finds at its start;
+//! `Documentation/virt/kvm/api.rst` has KVM_RUN and its exits.
 
 #![no_std]
 #![no_main]

@@ -1,4 +1,13 @@
 //! Family `cr0-cache`: CR0.CD and NW, and the instructions that control caches.
+//!
+//! What: MOV to CR0 with CD and NW in all combinations and with reserved bits, LMSW, CLTS and INIT, each with what CR0
+//! holds afterwards; then WBINVD, INVD, WBNOINVD, CLFLUSH, CLFLUSHOPT and CLWB at CPL0 and CPL3.
+//!
+//! Why: CR0.CD is the switch by which a guest turns caching off, NW without CD is invalid and must raise #GP(0), and a
+//! hypervisor emulates each of these instructions by a path of its own.
+//!
+//! Source: SDM Vol. 3A, "Control Registers" and "Cache Control Registers and Bits", Vol. 2 for the instructions; KVM's
+//! `arch/x86/kvm/x86.c:kvm_is_valid_cr0`, `kvm_set_cr0` (since 7.2 in regs.c), `kvm_emulate_wbinvd`.
 
 #![no_std]
 #![no_main]

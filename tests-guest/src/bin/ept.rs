@@ -1,5 +1,13 @@
 //! Family `ept`: which memory type comes of an EPT leaf, the PAT and CR0.CD. This guest is the hypervisor, and a guest of
 //! its own times the accesses.
+//!
+//! What: this guest turns on VMX, makes EPT leaves of each type with and without IPAT, and has a guest of its own time
+//! pages of each PAT type, with CR0.CD set and clear and with paging off.
+//!
+//! Why: KVM's whole control over a guest's memory types is the type and IPAT of a leaf. What these come to is a rule of
+//! the CPU, and this family measures it where no KVM is between.
+//!
+//! Source: SDM Vol. 3C, "EPT and Memory Typing" and "Memory Type Used for Translated Guest-Physical Addresses".
 
 #![no_std]
 #![no_main]

@@ -1,6 +1,15 @@
 //! Family `fixed`: memory types by fixed-range MTRRs, which cover the first MiB, in pages of the VM's RAM there.
 //!
 //! A mark follows each touch and each change of state, so that it is certain which came first.
+//!
+//! What: gives fixed ranges each type, alone, under variable ranges, and while fixed ranges or all MTRRs are off,
+//! changes them in use, and touches and times a page in each.
+//!
+//! Why: below 1 MiB fixed ranges come before variable ones, in three grains, and switches of their own turn them off. A
+//! KVM that honours MTRRs looks them up by other code than variable ranges, and zaps for them by other code.
+//!
+//! Source: SDM Vol. 3A, "Fixed Range MTRRs" and "MTRR Precedences"; KVM's
+//! `arch/x86/kvm/mtrr.c:kvm_mtrr_get_guest_memory_type`, `update_mtrr`.
 
 #![no_std]
 #![no_main]

@@ -1,4 +1,13 @@
 //! Family `mc`: machine checks that the VMM injects.
+//!
+//! What: has the VMM set up MC banks and inject errors of each severity (KVM_X86_SETUP_MCE, KVM_X86_SET_MCE), at CPL0
+//! and CPL3, with CR4.MCE clear and with MCIP set, and reports #MC and what the banks hold.
+//!
+//! Why: a wrong memory type can end as a machine check, so it must be certain that one that comes is delivered, is told
+//! from others and is not lost.
+//!
+//! Source: SDM Vol. 3B, "Machine-Check Architecture"; KVM's `arch/x86/kvm/x86.c:kvm_vcpu_ioctl_x86_setup_mce`,
+//! `kvm_vcpu_ioctl_x86_set_mce`.
 
 #![no_std]
 #![no_main]

@@ -2,6 +2,16 @@
 //! timed.
 //!
 //! A mark follows each touch and each change of state, so that it is certain which came first.
+//!
+//! What: sets up MTRRs of each type with overlaps and odd masks, the PAT, CR0.CD, and non-coherent DMA that comes and
+//! goes; touches pages before and after each change, times them at CPL3, and marks the place in the log for the witness
+//! of SPTEs.
+//!
+//! Why: this is the question of the project: which type a guest's page really has, in each state of the VM, and whether
+//! a leaf that was made before a change is zapped.
+//!
+//! Source: SDM Vol. 3A, "Memory Type Range Registers (MTRRs)" and "Selecting Memory Types"; KVM's
+//! `arch/x86/kvm/vmx/vmx.c:vmx_get_mt_mask`, `arch/x86/kvm/mtrr.c:update_mtrr`, `arch/x86/kvm/x86.c:kvm_post_set_cr0`.
 
 #![no_std]
 #![no_main]

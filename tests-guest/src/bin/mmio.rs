@@ -1,4 +1,13 @@
 //! Family `mmio`: accesses that leave the VM, memslots that come and go, and memslot flags.
+//!
+//! What: loads and stores of each width and offset where no memslot is, in read-only memslots, in memslots that are
+//! deleted and made again, each memslot flag in both ioctls, and loads from a PCI BAR of the host.
+//!
+//! Why: an access that leaves the VM must come to the VMM once, with its width and value, and one to memory must not; a
+//! page that is MMIO to the host is one of the targets whose type is asked for.
+//!
+//! Source: `virt/kvm/kvm_main.c:check_memory_region_flags`, `__kvm_set_memory_region` (7.2: `kvm_set_memory_region`);
+//! `arch/x86/kvm/x86.c:emulator_read_write`; `arch/x86/kvm/mmu/spte.c:kvm_is_mmio_pfn`.
 
 #![no_std]
 #![no_main]

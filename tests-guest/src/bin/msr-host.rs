@@ -1,4 +1,13 @@
 //! Family `msr-host`: the registers of memory types through the VMM's ioctls, and whether guest and host agree.
+//!
+//! What: reads and writes MTRRs, the PAT and CR0 by the VMM's ioctls (KVM_SET_MSRS, KVM_SET_SREGS, KVM_SET_ONE_REG) and
+//! by the guest, in turn, and saves the state of one vCPU and restores it on another.
+//!
+//! Why: live migration and every VMM go this way. A value that the host may set and the guest may not, or one that
+//! reads otherwise by the other path, is a guest that differs after it was moved.
+//!
+//! Source: KVM's `arch/x86/kvm/x86.c:kvm_set_msr_common`, `kvm_get_msr_common`, `__set_sregs_common`;
+//! `arch/x86/kvm/mtrr.c:kvm_mtrr_valid`; `Documentation/virt/kvm/api.rst`.
 
 #![no_std]
 #![no_main]

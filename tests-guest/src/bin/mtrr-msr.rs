@@ -1,4 +1,13 @@
 //! Family `mtrr-msr`: every MTRR MSR and its neighbours by RDMSR and WRMSR.
+//!
+//! What: RDMSR and WRMSR of every MTRR MSR and of its neighbours: each type in each byte, each reserved bit, masks of
+//! each shape, and what is read back.
+//!
+//! Why: a hypervisor that accepts what silicon refuses, or the other way round, breaks guests that probe. The memory
+//! type of a page cannot be right where the register that asks for it is wrong.
+//!
+//! Source: SDM Vol. 3A, "IA32_MTRR_DEF_TYPE MSR", "Fixed Range MTRRs", "Variable Range MTRRs"; KVM's
+//! `arch/x86/kvm/mtrr.c:kvm_mtrr_valid`, `kvm_mtrr_set_msr`.
 
 #![no_std]
 #![no_main]

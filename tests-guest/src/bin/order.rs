@@ -1,6 +1,15 @@
 //! Family `order`: the litmus test of message passing. A vCPU stores to one line and then to another, again and again,
 //! and a second vCPU loads them the other way round, both at CPL3 on a page of each memory type: whether the data is
 //! ever older than the flag.
+//!
+//! What: a vCPU stores to data and then to a flag, a second one loads flag and then data, again and again, on pages of
+//! each memory type, with and without fences, and counts how often the data is older than the flag.
+//!
+//! Why: WC stores may pass each other and those of the other types may not, so this tells WC from UC where times do
+//! not, by what a driver would see.
+//!
+//! Source: SDM Vol. 3A, "Memory Ordering in P6 and More Recent Processor Families" and "Buffering of Write Combining
+//! Memory Locations".
 
 #![no_std]
 #![no_main]

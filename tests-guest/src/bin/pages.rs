@@ -1,4 +1,13 @@
 //! Family `pages`: each type in each entry of the PAT, by small, large and huge pages of the guest.
+//!
+//! What: puts each memory type into each of the eight entries of the PAT, maps a page through each entry by a leaf of 4
+//! KiB, 2 MiB and 1 GiB, and touches and times it.
+//!
+//! Why: the bit PAT of a page-table entry has another place in a large page's, and the upper four entries are reached
+//! by nothing else. A shadow MMU reads these bits itself, and EPT leaves them to the CPU.
+//!
+//! Source: SDM Vol. 3A, "Selecting a Memory Type from the PAT" and "Paging and Memory Typing"; KVM's
+//! `arch/x86/kvm/vmx/vmx.c:vmx_get_mt_mask`.
 
 #![no_std]
 #![no_main]

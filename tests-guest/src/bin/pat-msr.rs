@@ -1,4 +1,13 @@
 //! Family `pat-msr`: IA32_PAT by RDMSR and WRMSR.
+//!
+//! What: WRMSR of all 256 values in each byte of IA32_PAT, with what is read back, its value after reset, and what INIT
+//! leaves of it.
+//!
+//! Why: six values are types and all others must raise #GP(0). A value that is accepted but means nothing makes a
+//! page's type undefined.
+//!
+//! Source: SDM Vol. 3A, "IA32_PAT MSR" and "Programming the PAT"; KVM's `arch/x86/kvm/x86.h:kvm_pat_valid`,
+//! `arch/x86/kvm/x86.c:kvm_vcpu_reset`.
 
 #![no_std]
 #![no_main]

@@ -1,6 +1,15 @@
 //! Family `quirk`: quirks of KVM that decide memory types, disabled while the guest runs.
 //!
 //! A mark follows each touch and each change of state, so that it is certain which came first.
+//!
+//! What: touches pages through each entry of the PAT and with CR0.CD set, has the VMM disable a quirk of KVM meanwhile
+//! (KVM_CAP_DISABLE_QUIRKS2), and touches the same pages and new ones.
+//!
+//! Why: IGNORE_GUEST_PAT and CD_NW_CLEARED decide what the next leaf is. Disabling one zaps nothing, so a page touched
+//! before keeps the type of before, and a VMM that disables it late has a guest with both.
+//!
+//! Source: `arch/x86/kvm/x86.c:kvm_vm_ioctl_enable_cap`; `arch/x86/kvm/vmx/vmx.c:vmx_get_mt_mask`,
+//! `vmx_ignore_guest_pat`; `Documentation/virt/kvm/api.rst`, KVM_CAP_DISABLE_QUIRKS2.
 
 #![no_std]
 #![no_main]

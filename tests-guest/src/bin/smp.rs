@@ -1,4 +1,13 @@
 //! Family `smp`: the registers of memory types are each vCPU's own, however it was started.
+//!
+//! What: two and four vCPUs, started by INIT and SIPI and directly by the VMM, each with values of its own in MTRRs,
+//! PAT and CR0, which they report when all have been set.
+//!
+//! Why: these registers are per CPU. A hypervisor that keeps one of them for the VM, or resets it for a vCPU that
+//! starts, shows only with several.
+//!
+//! Source: SDM Vol. 3A, "Processor State After Reset" and "MTRR Considerations in MP Systems"; KVM's
+//! `arch/x86/kvm/x86.c:kvm_vcpu_reset`, `kvm_arch_vcpu_create`.
 
 #![no_std]
 #![no_main]

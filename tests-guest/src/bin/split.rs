@@ -2,6 +2,15 @@
 //! such a page by one leaf of one type, or by smaller ones.
 //!
 //! A mark follows each touch and each change of state, so that it is certain which came first.
+//!
+//! What: gives parts of a large page of a memslot other types by MTRRs, at each grain, over memslots of small pages, of
+//! transparent and hugetlb pages and of a memfd, and touches both sides.
+//!
+//! Why: one large leaf has one type. Where MTRRs split a page, a KVM that honours them must map it by smaller leaves,
+//! or half of it has the type of the other half.
+//!
+//! Source: SDM Vol. 3A, "Large Page Size Considerations"; KVM's `arch/x86/kvm/mmu/mmu.c:kvm_tdp_page_fault`,
+//! `arch/x86/kvm/mtrr.c:kvm_mtrr_check_gfn_range_consistency` (to 6.10).
 
 #![no_std]
 #![no_main]

@@ -1,5 +1,14 @@
 //! Family `types`: which memory type comes of MTRRs, PAT and CR0.CD. Each combination is set by the SDM's sequence, and
 //! then a page is timed at CPL3.
+//!
+//! What: each MTRR type by a variable, a fixed and the default range, with each type in each entry of the PAT, by small
+//! and large pages, with CR0.CD set and clear, and overlaps of ranges. A page is timed each time.
+//!
+//! Why: it is the SDM's table of effective memory types in full, on a machine without a hypervisor: what all else is
+//! held against.
+//!
+//! Source: SDM Vol. 3A, "Memory Type Range Registers (MTRRs)", "Selecting Memory Types for Pentium III and More Recent
+//! Processor Families", "Preventing Caching".
 
 #![no_std]
 #![no_main]

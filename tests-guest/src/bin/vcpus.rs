@@ -1,6 +1,15 @@
 //! Family `vcpus`: vCPUs whose MTRRs or CR0.CD differ touch the same pages: KVM maps a page once, for all of them.
 //!
 //! A mark follows each touch, so that it is certain which came first.
+//!
+//! What: two to eight vCPUs with other default types in their MTRRs, or with other CR0.CD, touch a page each, and then
+//! the page of the next, and time it.
+//!
+//! Why: registers are per vCPU, but a page has one leaf, made with the state of the vCPU that faulted first. What the
+//! others get depends on who came first, and the SDM forbids such a state altogether.
+//!
+//! Source: SDM Vol. 3A, "MTRR Considerations in MP Systems"; KVM's `arch/x86/kvm/vmx/vmx.c:vmx_get_mt_mask`, which is
+//! given the vCPU that faulted, and `arch/x86/kvm/mmu/spte.c:make_spte`.
 
 #![no_std]
 #![no_main]

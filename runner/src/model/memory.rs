@@ -1,14 +1,14 @@
 //! Effective memory types: what the times of a page say, and what is predicted of it.
 
 use super::leaf::{LeafType, frame};
-use super::memtype::{Lookup, Mtrrs, NoType, apm, combine, under_ept, without_ept};
+use super::memtype::{Caching, CpuKind, Lookup, Mtrrs, NoType, apm, combine, under_ept, without_ept};
 use super::point::{Effect, Prediction, Rule, Why};
 use super::policy::{EffectiveRow, EffectiveRule};
 use super::replay::Replay;
 use super::state::Cpu;
 use super::timing::{Scale, TypeSet};
 use crate::host::facts::Fact;
-use wire::layout::{CR0_CD, PAT};
+use wire::layout::{CR0_CD, CR0_NW, PAT};
 use wire::memtype::MemType;
 use wire::record::Timed;
 
@@ -150,10 +150,11 @@ impl<'p> Replay<'p> {
         Ok(Prediction { expected: Effect::Type(memtype), row: &row.name, rule, source: &row.source })
     }
 
-    /// Whether CR0.CD of the guest is set and the CPU's own: `svm/svm.c:svm_set_cr0` strips it while the quirk is on.
+    /// Whether the CPU itself fills no line, but serves those that it has, because CR0.CD of the guest is its own:
+    /// `svm/svm.c:svm_set_cr0` strips it while the quirk is on.
     fn no_fill(&self, cpu: Option<&Cpu>) -> Result<bool, Why> {
         let svm = self.facts.0.get("kvm-vendor") == Some(&Fact::Text("kvm_amd".into()));
-        Ok(svm && !self.facts.is("cd-nw-cleared") && caching_off(cpu.ok_or(Why::TypeState)?)?)
+        Ok(svm && !self.facts.is("cd-nw-cleared") && caching(cpu, CpuKind::Amd)? == Caching::NoFill)
     }
 
     /// The type of the host's memory behind a page, as its firmware sets it up: RAM is WB, a BAR is UC.
@@ -163,8 +164,15 @@ impl<'p> Replay<'p> {
     }
 }
 
+/// What a CPU of that kind does with its caches, by the CR0 that this vCPU has.
+fn caching(cpu: Option<&Cpu>, kind: CpuKind) -> Result<Caching, Why> {
+    let cr0 = cpu.and_then(|cpu| cpu.cr0).ok_or(Why::TypeState)?;
+    Caching::of(kind, cr0 & CR0_CD != 0, cr0 & CR0_NW != 0).ok_or(Why::TypeState)
+}
+
+/// Whether a page that was flushed stays uncached. Which kind of CPU it is does not matter for that.
 fn caching_off(cpu: &Cpu) -> Result<bool, Why> {
-    Ok(cpu.cr0.ok_or(Why::TypeState)? & CR0_CD != 0)
+    Ok(caching(Some(cpu), CpuKind::Intel)?.is_uncached_once_flushed())
 }
 
 /// The type that the guest's page tables give a timed page. With paging off it is WB.

@@ -47,11 +47,6 @@ impl Caching {
     pub fn is_uncached_once_flushed(self) -> bool {
         self != Caching::Normal
     }
-
-    /// Whether a line that a cache holds already is served from it.
-    pub fn serves_hits(self) -> bool {
-        self != Caching::Off
-    }
 }
 
 #[cfg(test)]
@@ -77,7 +72,6 @@ mod tests {
         for mode in KINDS.into_iter().flat_map(|cpu| [false, true].map(|nw| Caching::of(cpu, true, nw).unwrap())) {
             assert!(mode.is_uncached_once_flushed());
         }
-        assert!(!Caching::Normal.is_uncached_once_flushed() && Caching::Normal.serves_hits());
-        assert!(!Caching::Off.serves_hits(), "of Atom alone no hit is served");
+        assert!(!Caching::Normal.is_uncached_once_flushed());
     }
 }

@@ -38,6 +38,8 @@ struct Case {
     cd: bool,
     /// The MTRR type of the page; nothing where MTRRs are disabled.
     mtrr: Option<MemType>,
+    /// CPUID shows MTRRs. They are hidden only where they are disabled.
+    cpuid_mtrr: bool,
     pat: MemType,
 }
 
@@ -53,8 +55,8 @@ fn ept_leaf(policy: &str, case: Case) -> u64 {
             () if case.cd && !cd_nw_cleared => 0x40,
             () if case.cd && policy == "kvm-pre-6.7" => 0x70,
             () if case.cd => 0x30,
-            // The lookup: MTRRs that are disabled make all UC.
-            () => (case.mtrr.unwrap_or(Uc) as u64) << 3,
+            // The lookup: MTRRs that are disabled make all UC, but WB where firmware cannot know of them.
+            () => (case.mtrr.unwrap_or(if case.cpuid_mtrr { Uc } else { Wb }) as u64) << 3,
         },
         "kvm-6.11-rc" => {
             if self_snoop || non_coherent {
@@ -155,7 +157,7 @@ fn facts(case: Case) -> Facts {
         ("non-coherent-dma", Fact::Bool(case.non_coherent)),
         ("ignore-guest-pat", Fact::Bool(case.ignore_guest_pat)),
         ("cd-nw-cleared", Fact::Bool(case.cd_nw_cleared)),
-        ("cpuid-mtrr", Fact::Bool(true)),
+        ("cpuid-mtrr", Fact::Bool(case.cpuid_mtrr)),
         ("maxphyaddr", Fact::Int(39)),
     ];
     Facts(facts.map(|(name, fact)| (name.to_owned(), fact)).into())
@@ -211,10 +213,11 @@ fn effective_by(replay: &Replay<'_>) -> Result<MemType, Why> {
 /// Every combination there is.
 fn cases() -> impl Iterator<Item = Case> {
     let pagings = [Paging::Ept, Paging::VmxShadow, Paging::Npt, Paging::SvmShadow];
-    let mtrrs = [None].into_iter().chain(MemType::OF_MTRR.map(Some));
+    let enabled = MemType::OF_MTRR.map(|memtype| (Some(memtype), true));
+    let mtrrs = [(None, true), (None, false)].into_iter().chain(enabled);
     let types = mtrrs.flat_map(|mtrr| MemType::ALL.map(|pat| (mtrr, pat)));
     let places = types.flat_map(move |(mtrr, pat)| pagings.map(|paging| (paging, mtrr, pat)));
-    places.flat_map(|(paging, mtrr, pat)| {
+    places.flat_map(|(paging, (mtrr, cpuid_mtrr), pat)| {
         (0..1 << 6).map(move |bits: u32| {
             let bit = |n: u32| bits >> n & 1 != 0;
             Case {
@@ -226,6 +229,7 @@ fn cases() -> impl Iterator<Item = Case> {
                 host_mmio: bit(4),
                 cd: bit(5),
                 mtrr,
+                cpuid_mtrr,
                 pat,
             }
         })
@@ -258,8 +262,8 @@ fn every_policy_is_the_kernels_over_all_cases() {
             count += 1;
         }
     }
-    // Policies x paging x MTRRs and none x PAT x six conditions; open is CD that reaches a CPU of AMD.
-    assert_eq!((count, open), (6 * 4 * 6 * 6 * 64, 6 * 2 * 6 * 6 * 16));
+    // Policies x paging x MTRR types, disabled and hidden x PAT x six conditions; open is CD that reaches a CPU of AMD.
+    assert_eq!((count, open), (6 * 4 * 7 * 6 * 64, 6 * 2 * 7 * 6 * 16));
 }
 
 /// Without EPT and NPT every leaf selects entry 0 of the PAT: under VMX of the guest's own, under SVM of the host's.

@@ -7,6 +7,7 @@ use super::point::{Action, Effect, Prediction, Rule, Why};
 use super::policy::{LeafRow, LeafRule, ZapEvent, ZapRow, ZapRule};
 use super::replay::{Decide, Replay};
 use super::state::Cpu;
+use std::collections::BTreeMap;
 use wire::layout::{CR0_CD, FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, VARIABLE_MTRRS};
 use wire::memtype::{EptType, MemType};
 use wire::record::Access;
@@ -40,7 +41,7 @@ fn holds(wanted: Option<bool>, found: Option<bool>) -> Option<bool> {
 }
 
 /// The first row whose conditions hold.
-fn first<'a, R>(rows: impl Iterator<Item = (&'a R, [Option<bool>; 3])>) -> Result<&'a R, Why> {
+fn first<'a, R>(rows: impl Iterator<Item = (&'a R, [Option<bool>; 4])>) -> Result<&'a R, Why> {
     for (row, conditions) in rows {
         if conditions.contains(&Some(false)) {
             continue;
@@ -130,6 +131,7 @@ impl<'p> Replay<'p> {
                 holds(row.host_mmio, Some(host_mmio)),
                 holds(row.non_coherent_dma, Some(self.state.plugged)),
                 holds(row.cd, cd),
+                holds(row.mtrrs_enabled, mtrrs_enabled(&cpu.msrs)),
             ];
             (row, conditions)
         }))?;
@@ -189,15 +191,12 @@ impl<'p> Replay<'p> {
             return;
         }
         let msrs = &self.state.cpu(cpu).msrs;
-        let def_type = msrs.get(&MTRR_DEF_TYPE).copied();
-        let enabled = def_type.map(|def_type| def_type & MTRRS_ENABLED != 0);
+        let (def_type, enabled) = (msrs.get(&MTRR_DEF_TYPE).copied(), mtrrs_enabled(msrs));
         let (base, mask) = (msrs.get(&(index & !1)).copied(), msrs.get(&(index | 1)).copied());
         let speaks = |row: &&'p ZapRow| row.on.contains(&event) && row.when.holds(&self.facts);
         let row = first(self.policy.zaps.iter().filter(speaks).map(|row| {
-            (
-                row,
-                [holds(row.non_coherent_dma, Some(self.state.plugged)), holds(row.mtrrs_enabled, enabled), Some(true)],
-            )
+            let dma = holds(row.non_coherent_dma, Some(self.state.plugged));
+            (row, [dma, holds(row.mtrrs_enabled, enabled), Some(true), Some(true)])
         }));
         let scope = row.and_then(|row| match row.zaps {
             ZapRule::All => Ok(Scope::All),
@@ -267,6 +266,11 @@ impl<'p> Replay<'p> {
     pub fn interval(&self) -> &Interval {
         &self.leaves.interval
     }
+}
+
+/// IA32_MTRR_DEF_TYPE.E among these, if it is known.
+fn mtrrs_enabled(msrs: &BTreeMap<u32, u64>) -> Option<bool> {
+    msrs.get(&MTRR_DEF_TYPE).map(|def_type| def_type & MTRRS_ENABLED != 0)
 }
 
 /// Whether an MSR is one of a variable pair.

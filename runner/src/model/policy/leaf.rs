@@ -47,6 +47,8 @@ pub struct LeafRow {
     pub non_coherent_dma: Option<bool>,
     /// CR0.CD of the vCPU that faulted.
     pub cd: Option<bool>,
+    /// The MTRRs of the vCPU that faulted are enabled.
+    pub mtrrs_enabled: Option<bool>,
     /// What the leaf says.
     pub leaf: LeafRule,
     /// Kernel file and function.

@@ -23,7 +23,7 @@ pub fn identify(out: &mut impl Write, about: &str, candidates: &Candidates<'_>) 
         writeln!(
             out,
             "Nothing that this run saw bears on memory types: no leaf SPTE, no zap, no effective type.\n\
-             What follows rests on registers, exits and replies alone."
+             What follows rests on all else: registers, exits, replies, coherence."
         )?;
     }
     for (cell, why) in left_out {

@@ -77,6 +77,23 @@ fn what_was_seen_leaves_the_policies_that_say_so() {
     assert_eq!(explaining(&none, &[("a", &plain, &coherent), ("b", &honoured, &coherent)]), [""; 0]);
 }
 
+/// Leaves of NPT are the same in every release; what zaps them is not.
+#[test]
+fn on_amd_the_oldest_alone_is_told_by_a_zap() {
+    let none = Deviations::none();
+    let npt = ept(&[("kvm-vendor", Fact::Text("kvm_amd".into())), ("non-coherent-dma", Fact::Bool(true))]);
+    let def_type = Step::SetMsr { cpu: 0, index: wire::layout::MTRR_DEF_TYPE, value: 0xc06 };
+    let stays = leaf(0, |log| log.step(def_type, Status::Done));
+    // The architecture has nothing to say of leaves without a type.
+    let later = ["kvm-6.11", "kvm-6.11-rc", "kvm-6.16", "kvm-6.7", "kvm-pvm", "architecture"];
+    assert_eq!(explaining(&none, &[("a", &stays, &npt)]), later);
+    let goes = leaf(0, |log| {
+        log.step(def_type, Status::Done);
+        log.host(HostRecord::Spte { gfn: WINDOW >> 12, level: 1, old: 0x600_0001_0a2b_3907, new: 1 << 63 });
+    });
+    assert_eq!(explaining(&none, &[("a", &goes, &npt)]), ["kvm-pre-6.7", "architecture"]);
+}
+
 #[test]
 fn a_known_deviation_explains_and_is_named() {
     let observed = run(|out, _| out.write(PAT, 2, Outcome::ACCEPTED));

@@ -16,7 +16,7 @@ use std::env;
 use std::fs;
 use std::path::Path;
 
-/// Environment variable that names the model of the host's clock (`configs/clocks`), where the host is an emulated
+/// Environment variable that names the model of the host's clock (`ci/bochs`), where the host is an emulated
 /// machine that has one: nothing that runs in there can find out.
 pub const CLOCK: &str = "KVM_MEMTYPE_CLOCK";
 

@@ -309,6 +309,12 @@ pub enum Rule {
         memtype: MemType,
         kvm: Option<MemType>,
     },
+    /// By KVM's own lookup, where ranges of two types overlap of which the SDM says nothing.
+    GuestMtrrUndefined {
+        memtype: MemType,
+        one: MemType,
+        other: MemType,
+    },
     ZapAll,
     ZapRange,
     NoZap,

@@ -140,18 +140,31 @@ impl<'p> Replay<'p> {
             LeafRule::Unpredicted => return Err(Why::Unpredicted),
             LeafRule::Always(leaf) => (leaf, Rule::LeafAlways),
             LeafRule::GuestMtrr => {
-                let memtype = self.guest_mtrr(cpu, gpa, Lookup::Sdm)?;
+                let (memtype, rule) = self.by_guest_mtrrs(cpu, gpa)?;
                 for frame in 1..frames(level) {
-                    if self.guest_mtrr(cpu, gpa + (frame << PAGE_SHIFT), Lookup::Sdm)? != memtype {
+                    if self.by_guest_mtrrs(cpu, gpa + (frame << PAGE_SHIFT))?.0 != memtype {
                         return by(Effect::Nothing, Rule::LeafTooLarge);
                     }
                 }
-                let kvm = self.guest_mtrr(cpu, gpa, Lookup::KvmPre611).ok();
-                let kvm = kvm.filter(|&kvm| self.policy.host && kvm != memtype);
-                (LeafType::Ept(EptType { memtype, ignore_pat: false }), Rule::GuestMtrr { memtype, kvm })
+                (LeafType::Ept(EptType { memtype, ignore_pat: false }), rule)
             }
         };
         by(Effect::Leaf(leaf), rule)
+    }
+
+    /// The type that a leaf takes from the MTRRs of `cpu` for the page at `gpa`: the SDM's, and where the SDM leaves it
+    /// undefined, that of KVM's own lookup.
+    fn by_guest_mtrrs(&self, cpu: &Cpu, gpa: u64) -> Result<(MemType, Rule), Why> {
+        let kvm = self.guest_mtrr(cpu, gpa, Lookup::KvmPre611).ok().filter(|_| self.policy.host);
+        match (self.guest_mtrr(cpu, gpa, Lookup::Sdm), kvm) {
+            (Err(Why::Overlap(one, other)), Some(memtype)) => {
+                Ok((memtype, Rule::GuestMtrrUndefined { memtype, one, other }))
+            }
+            (memtype, kvm) => {
+                let memtype = memtype?;
+                Ok((memtype, Rule::GuestMtrr { memtype, kvm: kvm.filter(|&kvm| kvm != memtype) }))
+            }
+        }
     }
 
     /// The type that the MTRRs of `cpu` give the page at `gpa`.

@@ -323,6 +323,12 @@ impl fmt::Display for Rule {
             Rule::GuestMtrr { memtype, kvm: Some(kvm) } => {
                 return write!(f, "guest MTRR type {memtype} by the SDM; KVM's own lookup gives {kvm}");
             }
+            Rule::GuestMtrrUndefined { memtype, one, other } => {
+                return write!(
+                    f,
+                    "guest MTRR types {one} and {other}, undefined by the SDM; KVM's own lookup gives {memtype}"
+                );
+            }
             Rule::ZapAll => "zaps all leaves",
             Rule::ZapRange => "zaps the leaves of the range",
             Rule::NoZap => "zaps no leaf",

@@ -152,6 +152,33 @@ guest::test!(
 );
 
 guest::test!(
+    "overlap-undefined",
+    "Has ranges of types overlap of which the SDM says nothing, WC or WP and another but UC, either inside the other.",
+    RAM,
+    points = 154,
+    |out| {
+        let _guard = Guard::new();
+        start(out, 0);
+        let undefined = |one, other| {
+            let open = |memtype| matches!(memtype, MemType::Wc | MemType::Wp);
+            one != other && one != MemType::Uc && other != MemType::Uc && (open(one) || open(other))
+        };
+        let mut next = (0..).map(area);
+        for outer in MemType::OF_MTRR {
+            for inner in MemType::OF_MTRR.into_iter().filter(|&inner| undefined(outer, inner)) {
+                let Some(gpa) = next.next() else { return };
+                program(out, MemType::Uc, |out| {
+                    pair(out, 0, gpa, AREA, outer);
+                    pair(out, 1, gpa + HALF, HALF, inner);
+                });
+                touch(out, gpa);
+                touch(out, gpa + HALF);
+            }
+        }
+    }
+);
+
+guest::test!(
     "short-mask",
     "Leaves the mask bits from 32 on clear, and touches pages in the range and around it.",
     RAM,

@@ -1,0 +1,256 @@
+//! Family `cases`: settings as real firmware and real drivers make them, by their source, and what comes of them for pages
+//! of memory and of a device of the host.
+//!
+//! Firmware: SeaBIOS, src/fw/mtrr.c:mtrr_setup; OVMF, OvmfPkg/Sec/SecMain.c:SecMtrrSetup and
+//! OvmfPkg/Library/PlatformInitLib/MemDetect.c:PlatformQemuInitializeRam. Drivers run under Linux, whose PAT is that of
+//! arch/x86/mm/pat/memtype.c, and in which ioremap asks for UC- and ioremap_wc for WC (arch/x86/mm/ioremap.c).
+//!
+//! A mark follows each touch and each change of state, so that it is certain which came first.
+
+#![no_std]
+#![no_main]
+
+use guest::cpu;
+use guest::doorbell::ring;
+use guest::guard::Guard;
+use guest::mmio::read;
+use guest::mtrr::{change, mask};
+use guest::paging::{self, Page};
+use guest::report::Out;
+use guest::sweep::msr_once;
+use guest::touch::{SLOT, touch_all, touch_by};
+use guest::{cache, mtrr, slot, timed};
+use wire::layout::{FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, VARIABLE_MTRRS, WINDOW};
+use wire::memtype::MemType;
+use wire::needs::Needs;
+use wire::step::{SlotApi, SlotMemory, Step};
+
+guest::family!();
+
+const RAM: Needs = Needs::STEPS.and(Needs::SLOTS);
+const PAGE: u64 = Page::Small.size();
+const SLOT_PAGES: u32 = 0x10;
+
+/// Where the hole for PCI below 4 GiB starts, of a VM with 3 GiB of RAM or more below it. The test window lies in it.
+const HOLE: u64 = 0xc000_0000;
+const HOLE_SIZE: u64 = (1 << 32) - HOLE;
+
+/// Linux, arch/x86/mm/pat/memtype.c:pat_init, and pat_bp_init since 6.3: WB, WC, UC-, UC, WB, WP, UC-, WT.
+const LINUX_PAT: u64 = u64::from_le_bytes([6, 1, 7, 0, 6, 5, 7, 4]);
+/// Entries of that PAT.
+const WB: u8 = 0;
+const WC: u8 = 1;
+const UC_MINUS: u8 = 2;
+
+/// Memory below 640 KiB, of the legacy VGA hole, and where option ROMs and the firmware itself are.
+const LOW: [u64; 4] = [0x7_0000, 0x9_0000, 0xa_0000, 0xd_0000];
+
+guest::test!(
+    "seabios",
+    "Sets MTRRs up as SeaBIOS does, and touches pages below 1 MiB and in the hole for PCI.",
+    RAM,
+    points = 64,
+    |out| {
+        let _guard = Guard::new();
+        if start(out) {
+            seabios(out);
+            ring(Step::Mark);
+            touch_all(out, &LOW);
+            touch_all(out, &[WINDOW, WINDOW + PAGE]);
+        }
+    }
+);
+
+guest::test!(
+    "ovmf",
+    "Sets MTRRs up as OVMF does, and touches pages below 1 MiB after each phase but the last, then in the hole for PCI.",
+    RAM,
+    points = 111,
+    |out| {
+        let _guard = Guard::new();
+        if start(out) {
+            ovmf(out, |out| touch_all(out, &LOW));
+            touch_all(out, &[WINDOW, WINDOW + PAGE]);
+        }
+    }
+);
+
+// QEMU, hw/display/virtio-gpu-virgl.c:virtio_gpu_virgl_map_resource_blob maps the renderer's memory, host RAM, into the BAR as
+// a memslot, while the guest runs. The renderer says which type the guest should map it with, and the guest does:
+// Linux, drivers/gpu/drm/virtio/virtgpu_vram.c:virtio_gpu_vram_mmap, where VIRTIO_GPU_MAP_CACHE_WC gives pgprot_writecombine
+// and VIRTIO_GPU_MAP_CACHE_UNCACHED pgprot_noncached, which is UC- (arch/x86/include/asm/pgtable_types.h). Unmapping takes the
+// memslot away again.
+guest::test!(
+    "venus-blob",
+    "A blob that the host maps in and writes: mapped WC by the guest, then UC-, then WB, and WC again once the host made it anew.",
+    RAM,
+    points = 67,
+    |out| {
+        let _guard = Guard::new();
+        prepare(out);
+        seabios(out);
+        linux(out);
+        if !map_blob(out) {
+            return;
+        }
+        for entry in [WC, UC_MINUS, WB] {
+            remap(WINDOW, entry);
+            touch_by(out, WINDOW, entry);
+            // The host's renderer reads what the guest wrote.
+            ring(Step::Peek { slot: SLOT, offset: 0, flush: false });
+        }
+        ring(Step::DeleteSlot { api: SlotApi::V1, slot: SLOT });
+        if map_blob(out) {
+            remap(WINDOW, WC);
+            touch_by(out, WINDOW, WC);
+        }
+    }
+);
+
+// Linux, arch/x86/mm/pat/memtype.c:pat_x_mtrr_type asks what MTRRs say only for a mapping that is to be WB: a driver that wants
+// WC gets WC, and by the SDM that is what comes of a UC MTRR and PAT type WC.
+guest::test!(
+    "bar-uc-mtrr-wc",
+    "A BAR that firmware has MTRRs make UC, with RAM of the host behind it: one page mapped WC as a driver asks, one UC-.",
+    RAM,
+    points = 53,
+    |out| {
+        let _guard = Guard::new();
+        if start(out) {
+            seabios(out);
+            linux(out);
+            for (gpa, entry) in [(WINDOW, WC), (WINDOW + PAGE, UC_MINUS)] {
+                remap(gpa, entry);
+                touch_by(out, gpa, entry);
+            }
+        }
+    }
+);
+
+// Loads alone: a store might make the device do something.
+guest::test!(
+    "bar-uc-mtrr-wc-mmio",
+    "The same with a BAR of the host behind it: one page, by loads, mapped WC and then UC-.",
+    RAM.and(Needs::HOST_MMIO),
+    points = 53,
+    |out| {
+        let _guard = Guard::new();
+        prepare(out);
+        ring(Step::SetMmioSlot { slot: SLOT, gpa: WINDOW });
+        ring(Step::Mark);
+        seabios(out);
+        linux(out);
+        for entry in [WC, UC_MINUS] {
+            remap(WINDOW, entry);
+            read(out, 0, WINDOW, 4);
+            ring(Step::Mark);
+            timed::device(out, WINDOW, entry);
+        }
+    }
+);
+
+// Linux, drivers/gpu/drm/tiny/bochs.c:bochs_hw_init maps the framebuffer by ioremap, later kernels by ioremap_wc. QEMU's
+// framebuffer is host RAM: where KVM honours the guest's PAT, each pixel written through UC- goes to memory alone.
+guest::test!(
+    "bochs-drm",
+    "A framebuffer of host RAM in a BAR, mapped WB, then UC- as bochs-drm does by ioremap, then WC as by ioremap_wc.",
+    RAM,
+    points = 80,
+    |out| {
+        let _guard = Guard::new();
+        if start(out) {
+            ovmf(out, |_| {});
+            linux(out);
+            for entry in [WB, UC_MINUS, WC] {
+                remap(WINDOW, entry);
+                touch_by(out, WINDOW, entry);
+            }
+        }
+    }
+);
+
+/// Reports on what masks depend and by what times are read.
+fn prepare(out: &mut Out) {
+    cpu::report_mtrrs_and_width(out);
+    timed::calibrate(out);
+}
+
+/// The same, with a memslot in the hole for PCI. Whether it is there.
+fn start(out: &mut Out) -> bool {
+    prepare(out);
+    let made = slot::make(out, SLOT, WINDOW, SLOT_PAGES, SlotMemory::Small);
+    ring(Step::Mark);
+    made
+}
+
+/// Makes a memslot whose memory the host writes first. Whether it is there.
+fn map_blob(out: &mut Out) -> bool {
+    let made = slot::make(out, SLOT, WINDOW, SLOT_PAGES, SlotMemory::Memfd);
+    ring(Step::Poke { slot: SLOT, offset: 0, value: !WINDOW, flush: false });
+    ring(Step::Mark);
+    made
+}
+
+/// SeaBIOS, src/fw/mtrr.c:mtrr_setup, where pcimem_start is [`HOLE`]: fixed ranges are WB up to 640 KiB, UC up to 768 KiB and WP
+/// from there on; variable range 0 is UC from the hole to 4 GiB; the default type is WB. CR0.CD stays clear meanwhile.
+fn seabios(out: &mut Out) {
+    msr_once(out, MTRR_DEF_TYPE, 0);
+    for (n, index) in FIXED_MTRRS.into_iter().enumerate() {
+        let memtype = match n {
+            0 | 1 => MemType::Wb,
+            2 => MemType::Uc,
+            _ => MemType::Wp,
+        };
+        msr_once(out, index, fixed(memtype));
+    }
+    for index in MTRR_PHYSBASE0..MTRR_PHYSBASE0 + 2 * VARIABLE_MTRRS {
+        msr_once(out, index, 0);
+    }
+    msr_once(out, MTRR_PHYSBASE0, HOLE | MemType::Uc as u64);
+    msr_once(out, MTRR_PHYSBASE0 + 1, mask(HOLE_SIZE));
+    msr_once(out, MTRR_DEF_TYPE, 0xc00 | MemType::Wb as u64);
+}
+
+/// OVMF since SecMtrrSetup came: SEC enables MTRRs with default type WB, fixed ranges off. PEI's
+/// PlatformQemuInitializeRam makes all fixed ranges WB, clears the variable ones and turns fixed ranges on, then makes 640 KiB
+/// to 1 MiB UC, and then Uc32Base to 4 GiB by one variable range. Each of these three by MtrrLib, which follows the SDM's sequence
+/// (UefiCpuPkg/Library/MtrrLib/MtrrLib.c:MtrrLibPreMtrrChange). Earlier versions found MTRRs disabled in PEI, and ended with the
+/// same values. `between` is done after each change but the last.
+fn ovmf(out: &mut Out, between: impl Fn(&mut Out)) {
+    const ON: u64 = mtrr::ENABLE | mtrr::FIXED_ENABLE | MemType::Wb as u64;
+    let phase = |out: &mut Out, write: &dyn Fn(&mut Out)| {
+        change(out, ON, write);
+        mtrr::caching(out, true);
+        ring(Step::Mark);
+    };
+    msr_once(out, MTRR_DEF_TYPE, mtrr::ENABLE | MemType::Wb as u64);
+    ring(Step::Mark);
+    between(out);
+    phase(out, &|out| {
+        FIXED_MTRRS.into_iter().for_each(|index| msr_once(out, index, fixed(MemType::Wb)));
+        (MTRR_PHYSBASE0..MTRR_PHYSBASE0 + 2 * VARIABLE_MTRRS).for_each(|index| msr_once(out, index, 0));
+    });
+    between(out);
+    phase(out, &|out| FIXED_MTRRS[2..].iter().for_each(|&index| msr_once(out, index, fixed(MemType::Uc))));
+    between(out);
+    phase(out, &|out| mtrr::pair(out, 0, HOLE, HOLE_SIZE, MemType::Uc));
+}
+
+/// A fixed-range MTRR all of whose ranges are of one type.
+fn fixed(memtype: MemType) -> u64 {
+    u64::from_le_bytes([memtype as u8; 8])
+}
+
+/// The kernel takes over: Linux keeps the firmware's MTRRs and writes its own PAT.
+fn linux(out: &mut Out) {
+    msr_once(out, PAT, LINUX_PAT);
+    cache::write_back();
+    paging::flush();
+    ring(Step::Mark);
+}
+
+/// Maps a page through another entry of the PAT, with nothing of it left in a cache.
+fn remap(gpa: u64, pat_entry: u8) {
+    paging::map(gpa, Page::Small, pat_entry);
+    cache::write_back();
+}

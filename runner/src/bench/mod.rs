@@ -8,7 +8,7 @@ pub use spread::Spread;
 use crate::execute::Execution;
 use crate::guests;
 use crate::machine::kvm::{Failed, KvmMachine, boot};
-use crate::machine::{Job, Limits, Machine, MachineError, smallest};
+use crate::machine::{Job, Limits, Line, Machine, MachineError, smallest};
 use crate::plan::Plan;
 use crate::plan::vm::VmConfig;
 use crate::results::CellOutcome;
@@ -18,9 +18,14 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use wire::needs::Needs;
+use wire::record::Record;
+use wire::stream::{Item, Reader};
 
 /// mov eax, EXIT_DONE; out EXIT_PORT, eax; hlt
 const EXITS: [u8; 8] = [0xb8, 0x10, 0, 0, 0, 0xe7, 0xf4, 0xf4];
+
+/// Family and test of the largest matrix of guest settings.
+pub const MATRIX: (&str, &str) = ("matrix", "fresh");
 
 /// A guest in a bare loop and in the embedded VMM.
 #[derive(Debug)]
@@ -67,6 +72,35 @@ fn vm_cost(machine: &KvmMachine, guest: &'static str, elf: &[u8], rounds: usize)
     }
     let ratio = bare.iter().zip(&full).map(|(bare, full)| full / bare).collect();
     Ok(VmCost { guest, bare: Spread::of(bare), full: Spread::of(full), ratio: Spread::of(ratio) })
+}
+
+/// What a boot of a guest took that times pages.
+#[derive(Debug)]
+pub struct TimedCost {
+    /// Pages that it timed.
+    pub pages: usize,
+    /// Wall-clock time in seconds, from the making of the VM to its end.
+    pub seconds: f64,
+}
+
+/// Runs the test that times most pages, [`MATRIX`], in one VM.
+///
+/// # Errors
+/// The VM could not be made or run.
+pub fn timed(machine: &KvmMachine) -> Result<TimedCost, MachineError> {
+    let (family, test) = MATRIX;
+    let guest = guests::find(family).ok_or("it is not embedded").failed("cannot find the guest of the matrix")?;
+    let (run, vm) = (1, VmConfig::default());
+    let needs = Needs::STEPS.and(Needs::SLOTS);
+    let job = Job { elf: guest.elf, run, test, needs, vm: &vm, limits: Limits::default(), watch: None };
+    let observed = machine.run(&job)?;
+    let mut reader = Reader::new(Some(run));
+    let is_timed = |line: &&Line| match line {
+        Line::Guest(line) => matches!(reader.line(line), Ok(Some(Item::Record(Record::Timed(_))))),
+        Line::Host(_) => false,
+    };
+    let pages = observed.log.iter().filter(is_timed).count();
+    Ok(TimedCost { pages, seconds: observed.micros as f64 / 1e6 })
 }
 
 /// What a plan took.

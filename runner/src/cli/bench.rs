@@ -34,6 +34,10 @@ pub fn bench(cli: &Cli) -> Done {
                 let rate = cost.cells as f64 / cost.seconds;
                 writeln!(out, "  {jobs} at a time: {} cells in {:.1} s, {rate:.1} a second", cost.cells, cost.seconds)?;
             }
+            let (bench::TimedCost { pages, seconds }, (family, test)) = (bench::timed(&machine)?, bench::MATRIX);
+            let rate = pages as f64 / seconds;
+            writeln!(out, "\nPages timed in one VM, each in a setting of its own:")?;
+            writeln!(out, "  {family}/{test}: {pages} pages in {seconds:.1} s, {rate:.1} a second")?;
         }
         Err(reason) => writeln!(out, "VMs and cells: not measured: {reason}")?,
     }

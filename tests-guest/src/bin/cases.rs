@@ -1,11 +1,18 @@
-//! Family `cases`: settings as real firmware and real drivers make them, by their source, and what comes of them for pages
-//! of memory and of a device of the host.
-//!
-//! Firmware: SeaBIOS, src/fw/mtrr.c:mtrr_setup; OVMF, OvmfPkg/Sec/SecMain.c:SecMtrrSetup and
-//! OvmfPkg/Library/PlatformInitLib/MemDetect.c:PlatformQemuInitializeRam. Drivers run under Linux, whose PAT is that of
-//! arch/x86/mm/pat/memtype.c, and in which ioremap asks for UC- and ioremap_wc for WC (arch/x86/mm/ioremap.c).
+//! Family `cases`: memory types as real firmware and real drivers set them.
 //!
 //! A mark follows each touch and each change of state, so that it is certain which came first.
+//!
+//! What: sets MTRRs up as SeaBIOS and OVMF do, and has a blob of Venus, a BAR and a framebuffer mapped as Linux does, with
+//! its PAT; touches and times pages there and below 1 MiB.
+//!
+//! Why: these are the settings in which a wrong type is met: a display that crawls because its framebuffer is UC, a blob that
+//! guest and host see through different types, a BAR whose driver wants WC where firmware said UC.
+//!
+//! Source: SeaBIOS, `src/fw/mtrr.c:mtrr_setup`; OVMF, `OvmfPkg/Sec/SecMain.c:SecMtrrSetup` and
+//! `OvmfPkg/Library/PlatformInitLib/MemDetect.c:PlatformQemuInitializeRam`; QEMU,
+//! `hw/display/virtio-gpu-virgl.c:virtio_gpu_virgl_map_resource_blob`; Linux, `drivers/gpu/drm/virtio/virtgpu_vram.c`,
+//! `drivers/gpu/drm/tiny/bochs.c:bochs_hw_init`, `arch/x86/mm/pat/memtype.c` for the PAT, and `arch/x86/mm/ioremap.c`, where
+//! ioremap asks for UC- and ioremap_wc for WC.
 
 #![no_std]
 #![no_main]

@@ -1,5 +1,16 @@
-//! Family `matrix`: all that a guest can set of memory types, against each other in one boot: what MTRRs say, each type in
-//! entries of the PAT, and CR0.CD. Each page is touched, marked and timed.
+//! Family `matrix`: all that a guest can set of memory types, each against each other, in one boot.
+//!
+//! A mark follows each touch, so that it is certain which came first.
+//!
+//! What: gives pages each type by a variable range, by the default type, and has MTRRs disabled, each with PATs that hold all
+//! types, and with CR0.CD clear and set, by the SDM's sequence; touches and times a page through each entry of the PAT, on
+//! pages that are new each time, or the same all along.
+//!
+//! Why: what comes of one setting can depend on the others, and on what was before. On new pages each leaf is made under its
+//! setting; on old ones leaves stay where KVM zaps none, and are stale.
+//!
+//! Source: SDM Vol. 3A, "Selecting Memory Types for Pentium III and More Recent Processor Families" and "Preventing
+//! Caching"; KVM's `arch/x86/kvm/vmx/vmx.c:vmx_get_mt_mask` and `arch/x86/kvm/mtrr.c:update_mtrr`.
 
 #![no_std]
 #![no_main]

@@ -436,9 +436,9 @@ fn a_leaf_whose_pages_have_different_types_is_too_large() {
             .mark()
             .surprises(&facts(Kvm::V6_1, &[DMA]))
     };
-    assert_eq!(large(&mut Log::new().mtrr(WINDOW + 0x20_0000, MASK_4K)), QUIET);
+    assert_eq!(large(Log::new().mtrr(WINDOW + 0x20_0000, MASK_4K)), QUIET);
     assert_eq!(
-        large(&mut Log::new().mtrr(WINDOW + 0x10_0000, MASK_4K)),
+        large(Log::new().mtrr(WINDOW + 0x10_0000, MASK_4K)),
         ["leaf SPTE of GPA 0xd0000000 (2M): WB, not none: MTRRs give its pages different types"]
     );
 }

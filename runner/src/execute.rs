@@ -68,7 +68,7 @@ impl Execution<'_> {
                 if let Some(Err(why)) = hazard::of(cell.needs).map(|hazard| (self.before)(cell, hazard)) {
                     return CellResult { cell: cell.id.clone(), outcome: CellOutcome::Error(why) };
                 }
-                let (test, needs, limits) = (&cell.test, cell.needs, self.limits);
+                let (test, needs, limits) = (&cell.test, cell.needs, self.limits.with_points(cell.points));
                 let watch = self.witness.witnesses.watch();
                 let job = Job { elf: guest.elf, run, test, needs, vm: &cell.config, limits, watch: watch.as_ref() };
                 let observed = self.machine.run(&job);

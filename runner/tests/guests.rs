@@ -29,8 +29,9 @@ const ALLOWED: [CpuidFeature; 16] = [
     CpuidFeature::WBNOINVD,
 ];
 
-/// The fences, of SSE and SSE2 by their CPUID bits, that use no vector register. Timed accesses are between them.
-const FENCES: [Mnemonic; 2] = [Mnemonic::Lfence, Mnemonic::Mfence];
+/// What probes are made of besides: fences, which use no vector register, and the load that shows WC, which uses one at
+/// CPL 3 where the CPU has it.
+const OF_PROBES: [Mnemonic; 3] = [Mnemonic::Lfence, Mnemonic::Mfence, Mnemonic::Movntdqa];
 
 /// The guest that is a hypervisor, and what it may use besides. It runs where no other hypervisor is.
 const HYPERVISOR: &str = "ept";
@@ -40,7 +41,7 @@ const OF_HYPERVISOR: [CpuidFeature; 2] = [CpuidFeature::VMX, CpuidFeature::INVEP
 fn forbidden(family: &str, code: &[u8], base: u64) -> Vec<String> {
     let allowed = |instruction: &Instruction| {
         let all = ALLOWED.iter().chain(OF_HYPERVISOR.iter().filter(|_| family == HYPERVISOR));
-        FENCES.contains(&instruction.mnemonic())
+        OF_PROBES.contains(&instruction.mnemonic())
             || instruction.cpuid_features().iter().all(|feature| all.clone().any(|allowed| allowed == feature))
     };
     Decoder::with_ip(64, code, base, DecoderOptions::NONE)

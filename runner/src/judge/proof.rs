@@ -48,13 +48,13 @@ impl Proof {
         }
     }
 
-    /// Who spoke; nothing where nobody did.
+    /// Who spoke of the pages that were timed; nothing where none was.
     pub fn witnesses(&self) -> Option<Witnesses> {
         match (self.timed > 0 && self.untimed == 0, self.leaves > 0) {
             (true, true) => Some(Witnesses::Both),
-            (false, true) => Some(Witnesses::Sptes),
+            (false, true) if self.untimed > 0 => Some(Witnesses::Sptes),
             (true, false) => Some(Witnesses::Times),
-            (false, false) => None,
+            (false, _) => None,
         }
     }
 }
@@ -62,4 +62,19 @@ impl Proof {
 /// Whether that nothing is predicted of a timed page is for a reason that the host gives: its times cannot say it.
 pub(super) fn is_the_hosts(why: Why) -> bool {
     matches!(why, Why::NoContrast { .. } | Why::NotShown { .. } | Why::Fits(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_whose_times_say_nothing_takes_a_witness_away() {
+        let by = |timed, untimed, leaves| Proof { timed, untimed, leaves, ..Proof::default() }.witnesses();
+        assert_eq!(by(3, 0, 3), Some(Witnesses::Both));
+        assert_eq!((by(2, 1, 3), by(0, 3, 3)), (Some(Witnesses::Sptes), Some(Witnesses::Sptes)));
+        assert_eq!(by(3, 0, 0), Some(Witnesses::Times));
+        // Leaves of pages that nobody timed are no proof of an effective type, and times that say nothing are none.
+        assert_eq!((by(0, 0, 3), by(0, 3, 0), by(2, 1, 0)), (None, None, None));
+    }
 }

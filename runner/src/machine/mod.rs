@@ -59,6 +59,17 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The time that a test gets for each point that it makes, on top.
+    const A_POINT: Duration = Duration::from_millis(20);
+
+    /// Those of a test that makes that many points: a long one is no hung one.
+    pub fn with_points(self, points: u64) -> Limits {
+        let more = Self::A_POINT.saturating_mul(points.try_into().unwrap_or(u32::MAX));
+        Limits { timeout: self.timeout.saturating_add(more), ..self }
+    }
+}
+
 /// All that was observed of a job, in the order in which it happened. No judgement is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

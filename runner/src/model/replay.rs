@@ -38,6 +38,11 @@ impl<'p> Replay<'p> {
         Replay { policy, facts: facts.clone(), state, leaves: Leaves::new(sees_sptes) }
     }
 
+    /// What was probed of the host and is set of the VM by now: steps may disable quirks.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
     /// Takes the next event and adds the points that it decides.
     pub fn take(&mut self, event: Event<'_>, decisions: &mut Vec<Decision<'p>>) {
         let mut decide = |action, seen, predicted| decisions.push(Decision { action, seen, predicted });

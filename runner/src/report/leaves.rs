@@ -120,7 +120,8 @@ impl<'a> Leaves<'a> {
             let zaps_seen = facts.is("tdp-mmu");
             judge.replay(test(cell), observed, cells.run_id(cell), &facts, |replay, event, decisions, _| {
                 if let Event::Host(HostRecord::Step { step, status: Status::Done, .. }) = event {
-                    setup.dma = setup.dma.after(*step);
+                    // A step may disable quirks, too.
+                    setup = Setup { dma: setup.dma.after(*step), ..Setup::of(replay.facts()) };
                 }
                 for decision in decisions {
                     if let (Action::Leaf { gpa, .. }, Effect::Leaf(leaf)) = (decision.action, decision.seen) {

@@ -173,7 +173,7 @@ impl<'a> Judge<'a> {
                     line,
                     decision,
                     architecture: other.filter(|other| other.agrees() == Some(false)),
-                    honoured: other.and_then(|other| other.agrees()),
+                    honoured: other.and_then(|other| other.proves()),
                     deviation: deviation.map(|deviation| deviation.id()),
                 });
             }

@@ -419,6 +419,12 @@ pub struct Decision<'p> {
 }
 
 impl Decision<'_> {
+    /// Whether it was seen to be as predicted: not only to be one of several things, of which the predicted is one.
+    pub fn proves(&self) -> Option<bool> {
+        let open = matches!(self.seen, Effect::Types(types) if types.single().is_none());
+        self.agrees().filter(|agrees| !(*agrees && open))
+    }
+
     /// Whether it is as predicted; nothing if there is no prediction.
     pub fn agrees(&self) -> Option<bool> {
         self.predicted.ok().map(|prediction| prediction.expected.allows(self.seen))

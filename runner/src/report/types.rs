@@ -38,7 +38,7 @@ pub struct Answers {
     pub architecture: String,
     /// What the policy that governs gives.
     pub policy: String,
-    /// Whether the guest got what it asked for: what the architecture gives.
+    /// Whether the guest got what it asked for: what the architecture gives. Not known where times leave it open.
     pub honoured: Option<bool>,
 }
 
@@ -93,7 +93,7 @@ pub fn pages(judge: &Judge<'_>, run: &Run) -> Result<Vec<Page>, PolicyError> {
                     leaf: or_dash(leaf),
                     architecture: or_dash(by_architecture),
                     policy: or_dash(decision.predicted.ok().and_then(|by| in_words(by.expected))),
-                    honoured: other.and_then(|other| other.agrees()),
+                    honoured: other.and_then(|other| other.proves()),
                 };
                 pages.push(Page { id: format!("{cell}:{count}"), asked, answers });
             }

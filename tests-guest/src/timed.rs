@@ -16,6 +16,7 @@ use wire::record::Timed;
 global_asm!(
     include_str!("asm/probes.s"),
     include_str!("asm/nested.s"),
+    include_str!("asm/unpaged.s"),
     ACCESSES = const ACCESSES,
     LINES = const LINES,
     STREAM = const STREAM,
@@ -27,6 +28,8 @@ unsafe extern "C" {
     fn probe_round(address: u64, probe: u64) -> u32;
     /// The same by accesses of four bytes.
     fn probe_round_4(address: u64, probe: u64) -> u32;
+    /// See unpaged.s. The same by accesses of four bytes, with paging off. At CPL0 alone.
+    fn unpaged_round(address: u64, probe: u64) -> u32;
 }
 
 /// Where in a page the lines start that [`Probe::Stream`] stores to.
@@ -114,6 +117,14 @@ pub fn device(out: &mut Out, gpa: u64, pat_entry: u8) {
     let round = |probe: Probe| unsafe { probe_round_4(gpa, probe.index() as u64) };
     let times = user::run(|| times(&[Probe::Load], round));
     out.timed(timed(0, gpa, pat_entry, times));
+}
+
+/// Times a page at CPL0 with paging off on the vCPU that boots, and reports it. As [`page`] otherwise.
+pub fn unpaged(out: &mut Out, gpa: u64) {
+    assert!(gpa < MAPPED && gpa.is_multiple_of(Page::Small.size()), "a page that cannot be timed");
+    // SAFETY: code, stack and page lie below 4 GiB, and no interrupt comes that would want the 64-bit IDT meanwhile.
+    let times = times(&STORED, |probe| unsafe { unpaged_round(gpa, probe.index() as u64) });
+    out.timed(Timed { cpl: 0, pat_entry: None, ..timed(0, gpa, 0, times) });
 }
 
 fn timed(cpu: u8, gpa: u64, pat_entry: u8, times: Times) -> Timed {

@@ -61,7 +61,7 @@ impl Proof {
 
 /// Whether that nothing is predicted of a timed page is for a reason that the host gives: its times cannot say it.
 pub(super) fn is_the_hosts(why: Why) -> bool {
-    matches!(why, Why::NoContrast { .. } | Why::NotShown { .. } | Why::Fits(_))
+    matches!(why, Why::NoContrast { .. } | Why::NotShown { .. } | Why::Emulated | Why::Fits(_))
 }
 
 #[cfg(test)]

@@ -86,7 +86,12 @@ impl<'p> Replay<'p> {
 
     /// The types that the times of a page fit, if this machine's times can be believed.
     fn classify(&mut self, timed: &Timed) -> Result<TypeSet, Why> {
-        let trusted = self.memory_is_the_cpus();
+        let hardware = self.runs_on_hardware();
+        if hardware == Some(false) && timed.cpl == 0 {
+            return Err(Why::Emulated);
+        }
+        // A host that is a guest itself may have all its memory made WB by what is below.
+        let trusted = hardware == Some(true) && self.facts.bool("host-hypervisor") == Some(false);
         let reading = self.state.readings.get_mut(&timed.cpu).ok_or(Why::NoScale)?.as_mut().map_err(|why| *why)?;
         let fits = reading.scale.classify(&timed.times)?;
         reading.shown |= !fits.has(MemType::Wb);
@@ -94,12 +99,12 @@ impl<'p> Replay<'p> {
         if reading.shown || trusted { Ok(fits) } else { Err(Why::NotShown { uc: reading.uc, hit, miss }) }
     }
 
-    /// Whether the types that this KVM gives a guest are those that the CPU acts by: hardware paging, and no other
-    /// hypervisor below, which may make everything WB. Then WB everywhere is what it seems to be.
-    fn memory_is_the_cpus(&self) -> bool {
-        let hardware = |vendor: &str| matches!(vendor, "kvm_intel" | "kvm_amd");
-        matches!(self.facts.0.get("kvm-vendor"), Some(Fact::Text(vendor)) if hardware(vendor))
-            && self.facts.bool("host-hypervisor") == Some(false)
+    /// Whether this KVM runs guests by VMX or SVM, so that the CPU itself does their accesses; nothing without a KVM.
+    fn runs_on_hardware(&self) -> Option<bool> {
+        match self.facts.0.get("kvm-vendor") {
+            Some(Fact::Text(vendor)) => Some(matches!(vendor.as_str(), "kvm_intel" | "kvm_amd")),
+            _ => None,
+        }
     }
 
     /// The effective type that is predicted of a timed page.

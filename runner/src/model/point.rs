@@ -375,6 +375,8 @@ pub enum Why {
     /// is below this KVM may make all memory WB. From a page of WB one takes `hit`, or `miss` after a flush.
     #[expect(missing_docs, reason = "the fields are named above")]
     NotShown { uc: u32, hit: u32, miss: u32 },
+    /// The KVM is none that runs all of a guest on the CPU, and the access was at CPL 0, which it may emulate.
+    Emulated,
     /// Times fit these types, and another one than the predicted cannot be ruled out.
     Fits(TypeSet),
     /// The times are those of no memory type.

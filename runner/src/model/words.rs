@@ -368,6 +368,7 @@ impl fmt::Display for Why {
                      of WB, where a miss takes {miss}, and what is below this KVM may make all memory WB"
                 );
             }
+            Why::Emulated => "this KVM may emulate what a guest does at CPL 0, and times of that say nothing of memory",
             Why::Fits(fits) => return write!(f, "its times could be those of {fits}"),
             Why::NoClass => "no memory type takes such times",
             Why::TypeState => "what MTRRs, PAT or CR0 hold is not known",

@@ -1,7 +1,7 @@
-//! Family `pages`: each type in each entry of the PAT, by small, large and huge pages of the guest.
+//! Family `pages`: each type in each entry of the PAT, by small, large and huge pages of the guest, and paging off.
 //!
 //! What: puts each memory type into each of the eight entries of the PAT, maps a page through each entry by a leaf of 4
-//! KiB, 2 MiB and 1 GiB, and touches and times it.
+//! KiB, 2 MiB and 1 GiB, and touches and times it. With paging off, the same for each type of MTRR.
 //!
 //! Why: the bit PAT of a page-table entry has another place in a large page's, and the upper four entries are reached
 //! by nothing else. A shadow MMU reads these bits itself, and EPT leaves them to the CPU.
@@ -14,7 +14,7 @@
 
 use guest::doorbell::ring;
 use guest::guard::Guard;
-use guest::mtrr::program;
+use guest::mtrr::{pair, program};
 use guest::paging::{self, Page};
 use guest::report::Out;
 use guest::sweep::msr_once;
@@ -42,6 +42,25 @@ guest::test!("huge", "The same by a page of 1 GiB.", SLOTS, points = 81, |out| {
         out.skip("CPUID shows no pages of 1 GiB");
     }
 });
+
+guest::test!(
+    "unpaged",
+    "Pages of each type by a variable-range MTRR, with paging off: the PAT has no say then.",
+    SLOTS,
+    points = 69,
+    |out| {
+        let _guard = Guard::new();
+        if !start(out, SLOT_PAGES, SlotMemory::Small) {
+            return;
+        }
+        for (gpa, memtype) in (WINDOW..).step_by(Page::Small.size() as usize).zip(MemType::OF_MTRR) {
+            program(out, MemType::Wb, |out| pair(out, 0, gpa, Page::Small.size(), memtype));
+            ring(Step::Mark);
+            touch(out, gpa);
+            timed::unpaged(out, gpa);
+        }
+    }
+);
 
 fn each_entry(out: &mut Out, page: Page) {
     let _guard = Guard::new();

@@ -149,6 +149,21 @@ fn wb_is_believed_where_something_else_could_have_been() {
     }
 }
 
+/// An emulator takes about as long for an access as memory does.
+#[test]
+fn times_at_cpl_0_are_not_believed_where_it_may_be_emulated() {
+    let at_0 = |vendor: &str| {
+        let whole = observed(START_CR0, &[], |out| {
+            calibrate(out, Cpu::USUAL, [MemType::Wb, MemType::Uc]);
+            out.timed(Timed { cpl: 0, ..timed(3, MemType::Uc) });
+        });
+        judge_where(&with(&bare(), &[("kvm-vendor", Fact::Text(vendor.into()))]), &whole)
+    };
+    assert_eq!(at_0("kvm_intel").verdict, Verdict::Pass);
+    let judgement = at_0("kvm_pvm");
+    assert!(judgement.verdict == Verdict::Inconclusive && judgement.reason.contains("CPL 0"), "{}", judgement.reason);
+}
+
 #[test]
 fn a_machine_whose_time_shows_no_cache_is_inconclusive() {
     let flat = Cpu { hit: 30, miss: 31, store: 30, to_memory: 30, ..Cpu::USUAL };

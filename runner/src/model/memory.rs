@@ -93,10 +93,10 @@ impl<'p> Replay<'p> {
         // A host that is a guest itself may have all its memory made WB by what is below.
         let trusted = hardware == Some(true) && self.facts.bool("host-hypervisor") == Some(false);
         let reading = self.state.readings.get_mut(&timed.cpu).ok_or(Why::NoScale)?.as_mut().map_err(|why| *why)?;
-        let fits = reading.scale.classify(&timed.times)?;
-        reading.shown |= !fits.has(MemType::Wb);
+        let fits = reading.scale.classify(&timed.times);
+        reading.shown |= fits.is_ok_and(|fits| !fits.has(MemType::Wb));
         let (hit, miss) = reading.scale.loads();
-        if reading.shown || trusted { Ok(fits) } else { Err(Why::NotShown { uc: reading.uc, hit, miss }) }
+        if reading.shown || trusted { fits } else { Err(Why::NotShown { uc: reading.uc, hit, miss }) }
     }
 
     /// Whether this KVM runs guests by VMX or SVM, so that the CPU itself does their accesses; nothing without a KVM.

@@ -2,7 +2,7 @@
 
 use super::human::{grouped, style};
 use super::{CellVerdict, Outcome, Reporter, Tally, counted};
-use crate::judge::{Departures, Judgement, Point, Verdict};
+use crate::judge::{Departures, Judgement, Point, Proof, Verdict};
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -105,6 +105,8 @@ fn class(judgement: &Judgement) -> Judgement {
     let seen = |point: &Point| Point { did: String::new(), line: 0, architecture: None, ..point.clone() };
     Judgement {
         reason: String::new(),
+        // It tells what was measured.
+        proof: Proof { why: None, ..judgement.proof },
         disagreements: judgement.disagreements.iter().map(seen).collect(),
         architecture: Departures { count: judgement.architecture.count, examples: Vec::new() },
         ..judgement.clone()
@@ -219,10 +221,12 @@ mod tests {
         let mut repeats = Repeats::default();
         for n in 0..20 {
             let reason = format!("no answer at {n:#x}");
-            repeats.add(&[cell("a", Verdict::Pass, 5, ""), cell("b", Verdict::Xfail, 1, &reason)]);
+            let mut untimed = cell("c", Verdict::Inconclusive, 1, &reason);
+            untimed.judgement.proof.why = Some(reason.clone());
+            repeats.add(&[cell("a", Verdict::Pass, 5, ""), cell("b", Verdict::Xfail, 1, &reason), untimed]);
         }
         assert_eq!((repeats.flaky().count(), repeats.outcome()), (0, Outcome::AsExpected));
-        let said = "\nEach of 2 cells had one verdict, and saw the same, in all of 20 repetitions.\n";
+        let said = "\nEach of 3 cells had one verdict, and saw the same, in all of 20 repetitions.\n";
         assert_eq!(printed(&repeats), said);
     }
 

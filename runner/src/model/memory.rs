@@ -99,12 +99,15 @@ impl<'p> Replay<'p> {
         if reading.shown || trusted { fits } else { Err(Why::NotShown { uc: reading.uc, hit, miss }) }
     }
 
-    /// Whether this KVM runs guests by VMX or SVM, so that the CPU itself does their accesses; nothing without a KVM.
+    /// Whether this KVM runs guests by VMX or SVM, so that the CPU itself does their accesses; nothing on a machine
+    /// without KVM, whatever KVM the host has.
     fn runs_on_hardware(&self) -> Option<bool> {
-        match self.facts.0.get("kvm-vendor") {
-            Some(Fact::Text(vendor)) => Some(matches!(vendor.as_str(), "kvm_intel" | "kvm_amd")),
+        let text = |name| match self.facts.0.get(name) {
+            Some(Fact::Text(text)) => Some(text.as_str()),
             _ => None,
-        }
+        };
+        text("machine").filter(|machine| matches!(*machine, "kvm" | "qemu-kvm"))?;
+        Some(matches!(text("kvm-vendor"), Some("kvm_intel" | "kvm_amd")))
     }
 
     /// The effective type that is predicted of a timed page.

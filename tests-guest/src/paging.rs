@@ -13,6 +13,8 @@ pub const MAPPED: u64 = 1 << 32;
 
 /// Where aliases are: what entry 1 of the PML4 maps.
 const ALIASES: u64 = 1 << 39;
+/// Where the page is that [`walk_by`] maps: what entry 2 of the PML4 maps.
+const WALKED: u64 = 2 << 39;
 
 /// A page by its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,14 +103,45 @@ pub fn map(gpa: u64, page: Page, pat_entry: u8) {
 pub fn alias(gpa: u64, pat_entry: u8) {
     assert!(gpa < MAPPED && pat_entry < 8, "a page that cannot be mapped");
     let linear = alias_of(gpa, pat_entry);
-    let at = [39, 30, 21].into_iter().fold(cpu::cr3(), |at, shift| {
+    let at = tables(linear, &[39, 30, 21]);
+    entry(at, linear >> 12).write(Page::Small.leaf(gpa, pat_entry));
+}
+
+/// The table to which the entries for a linear address lead, one at each of these bits of it on; tables are made where
+/// there are none.
+fn tables(linear: u64, shifts: &[u32]) -> u64 {
+    shifts.iter().fold(cpu::cr3(), |at, shift| {
         let entry = entry(at, linear >> shift);
         if entry.read() & 1 == 0 {
             entry.write(spare(Page::Small) | PRESENT_WRITABLE_USER);
         }
         table(entry.read())
-    });
-    entry(at, linear >> 12).write(Page::Small.leaf(gpa, pat_entry));
+    })
+}
+
+/// The first entry of a page table by which the page of RAM at `gpa` is mapped, as WB after a reset.
+pub const fn first_entry(gpa: u64) -> u64 {
+    Page::Small.leaf(gpa, 0)
+}
+
+/// A page table in RAM with that entry, in a page that nobody else uses.
+pub fn table_of(gpa: u64) -> u64 {
+    let table = spare(Page::Small);
+    entry(table, 0).write(first_entry(gpa));
+    table
+}
+
+/// Has the page at `table` be the page table that maps one page, with what its first entry says, and gives that page's
+/// linear address. The CPU reads the table through the entry `pat_entry` of the PAT: an entry of a directory has PWT and PCD
+/// for that, so it is one of the first four.
+///
+/// SDM Vol. 3A, "Paging and Memory Typing When the PAT Is Supported".
+pub fn walk_by(table: u64, pat_entry: u8) -> u64 {
+    assert!(pat_entry < 4, "no entry of the PAT that an entry of a directory selects");
+    let directory = tables(WALKED, &[39, 30]);
+    entry(directory, WALKED >> 21).write(table | u64::from(pat_entry) << 3 | PRESENT_WRITABLE_USER);
+    flush();
+    WALKED
 }
 
 /// The linear address of the alias of the small page at `gpa` through an entry of the PAT: each entry has its own, so that

@@ -37,6 +37,9 @@ const STREAM: u32 = 0x400;
 /// A probe whose rounds differ too much is done again, this many times in all.
 const TRIES: usize = 4;
 
+/// Entries of type WB and UC of the PAT after a reset.
+const PAT_WB_UC: [u8; 2] = [0, 3];
+
 /// Probes of a page that can be stored to.
 pub const STORED: [Probe; 4] = [Probe::Load, Probe::Drain, Probe::Stream, Probe::Reload];
 /// What else tells how a load from WC is combined.
@@ -127,6 +130,28 @@ pub fn unpaged(out: &mut Out, gpa: u64) {
     out.timed(Timed { cpl: 0, pat_entry: None, ..timed(0, gpa, 0, times) });
 }
 
+/// Times what the CPU's own reads of the page table at `gpa` take on the vCPU that boots, and reports it. The table's first
+/// entry maps some page; the entry of the directory that leads to it has PWT and PCD of the entry `pat_entry`, 0 to 3, of the
+/// PAT.
+pub fn walk(out: &mut Out, gpa: u64, pat_entry: u8) {
+    out.timed(walked(gpa, pat_entry));
+}
+
+/// Makes the reference for [`walk`], and reports it: page tables in RAM, read as WB and as UC. The MTRRs give the guest's
+/// RAM type WB, and the PAT is as after a reset.
+pub fn calibrate_walks(out: &mut Out) {
+    for entry in PAT_WB_UC {
+        out.reference(walked(paging::table_of(paging::spare(Page::Small)), entry));
+    }
+}
+
+fn walked(table: u64, pat_entry: u8) -> Timed {
+    let linear = paging::walk_by(table, pat_entry);
+    // SAFETY: a page of RAM is mapped there for loads, and this runs at CPL0, as INVLPG has to.
+    let times = times(&[Probe::Walk], |probe| unsafe { probe_round(linear, probe.index() as u64) });
+    Timed { cpl: 0, ..timed(0, table, pat_entry, times) }
+}
+
 fn timed(cpu: u8, gpa: u64, pat_entry: u8, times: Times) -> Timed {
     Timed { cpu, cpl: 3, gpa, pat_entry: Some(pat_entry), nested: None, times }
 }
@@ -146,8 +171,7 @@ pub fn calibrate(out: &mut Out) -> Reference {
     let before = (msr::try_rdmsr(MTRR_DEF_TYPE), msr::rdmsr(PAT), cr0::read());
     mtrr::change(out, mtrr::ENABLE | MemType::Wb as u64, |out| msr_once(out, PAT, PAT_RESET));
     mtrr::caching(out, true);
-    // Entries of the PAT after a reset.
-    let pages = [(paging::spare(Page::Small), 0), (paging::spare(Page::Small), 3)];
+    let pages = PAT_WB_UC.map(|entry| (paging::spare(Page::Small), entry));
     let reference = Reference { pages };
     for (gpa, entry) in pages {
         paging::map(gpa, Page::Small, entry);

@@ -27,6 +27,9 @@ pub enum Probe {
     Flush,
     /// [`ACCESSES`] times: CLFLUSH of the bytes, MFENCE, a load of them, LFENCE.
     FlushLoad,
+    /// [`ACCESSES`] times: INVLPG of the bytes' linear address, a load of them, LFENCE, at CPL 0. The page in question is not
+    /// the bytes' own but the page table that maps them, which the CPU reads each time.
+    Walk,
 }
 
 /// Accesses in a round of most probes.
@@ -38,7 +41,7 @@ pub const SAMPLES: usize = 7;
 
 impl Probe {
     /// All of them.
-    pub const ALL: [Probe; 9] = [
+    pub const ALL: [Probe; 10] = [
         Probe::Load,
         Probe::Drain,
         Probe::Stream,
@@ -48,6 +51,7 @@ impl Probe {
         Probe::Mfence,
         Probe::Flush,
         Probe::FlushLoad,
+        Probe::Walk,
     ];
 
     /// The word for it in a record.
@@ -62,6 +66,7 @@ impl Probe {
             Probe::Mfence => "mfence",
             Probe::Flush => "flush",
             Probe::FlushLoad => "flushload",
+            Probe::Walk => "walk",
         }
     }
 

@@ -10,6 +10,7 @@ use super::timing::{Scale, TypeSet};
 use crate::host::facts::Fact;
 use wire::layout::{CR0_CD, CR0_NW, PAT};
 use wire::memtype::MemType;
+use wire::probe::Probe;
 use wire::record::Timed;
 
 /// By what the times of a vCPU are read, and whether another type than WB was seen.
@@ -54,13 +55,21 @@ impl<'p> Replay<'p> {
         }
     }
 
-    /// A page by which the times of its vCPU are read: first one that is WB, then one that the PAT makes UC.
+    /// A page by which the times of its vCPU are read: first one that is WB, then one that the PAT makes UC; the same of page
+    /// tables, for reads of those.
     pub(super) fn reference(&mut self, timed: &Timed) {
+        if self.is_emulated(timed) {
+            return;
+        }
+        let walks = timed.times.get(Probe::Walk).is_some();
         let reading = match (self.state.readings.get(&timed.cpu), pat_type(self.state.cpu_if(timed.cpu), timed)) {
             (Some(Ok(reading)), Ok(MemType::Uc)) => {
-                let fits = reading.scale.classify(&timed.times);
-                let uc = reading.scale.load(&timed.times).unwrap_or_default();
-                Ok(Reading { shown: fits.is_ok_and(|fits| !fits.has(MemType::Wb)), uc, ..*reading })
+                let shown = reading.scale.classify(&timed.times).is_ok_and(|fits| !fits.has(MemType::Wb));
+                let uc = reading.scale.load(&timed.times).unwrap_or(reading.uc);
+                Ok(Reading { shown: reading.shown || shown, uc, ..*reading })
+            }
+            (Some(Ok(reading)), Ok(MemType::Wb)) if walks => {
+                Ok(Reading { scale: reading.scale.with_walks(&timed.times), ..*reading })
             }
             (_, Ok(MemType::Wb)) => Scale::of(&timed.times).map(|scale| Reading { scale, shown: false, uc: 0 }),
             (Some(Err(why)), _) => Err(*why),
@@ -86,10 +95,10 @@ impl<'p> Replay<'p> {
 
     /// The types that the times of a page fit, if this machine's times can be believed.
     fn classify(&mut self, timed: &Timed) -> Result<TypeSet, Why> {
-        let hardware = self.runs_on_hardware();
-        if hardware == Some(false) && timed.cpl == 0 {
+        if self.is_emulated(timed) {
             return Err(Why::Emulated);
         }
+        let hardware = self.runs_on_hardware();
         // A host that is a guest itself may have all its memory made WB by what is below.
         let trusted = hardware == Some(true) && self.facts.bool("host-hypervisor") == Some(false);
         let reading = self.state.readings.get_mut(&timed.cpu).ok_or(Why::NoScale)?.as_mut().map_err(|why| *why)?;
@@ -97,6 +106,11 @@ impl<'p> Replay<'p> {
         reading.shown |= fits.is_ok_and(|fits| !fits.has(MemType::Wb));
         let (hit, miss) = reading.scale.loads();
         if reading.shown || trusted { fits } else { Err(Why::NotShown { uc: reading.uc, hit, miss }) }
+    }
+
+    /// Whether the accesses that were timed may have been done by KVM itself.
+    fn is_emulated(&self, timed: &Timed) -> bool {
+        timed.cpl == 0 && self.runs_on_hardware() == Some(false)
     }
 
     /// Whether this KVM runs guests by VMX or SVM, so that the CPU itself does their accesses; nothing on a machine

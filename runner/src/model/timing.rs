@@ -10,6 +10,7 @@
 //! | does a store leave the line in the cache? | `reload` | WT: the load after it hits; WP: it misses |
 //! | are stores combined? | `stream` | WC: a line costs what one store does; UC: what eight do |
 //! | are loads combined? | `gather` | WC: a line costs what one load does; UC: what four do |
+//! | is a page table cached? | `walk` | as one that is WB, or by a miss more |
 //!
 //! SDM Vol. 3A, "Methods of Caching Available" and "Buffering of Write Combining Memory Locations"; Vol. 1, "Streaming
 //! Load Hint Instruction". An answer between two is no answer, and leaves both.
@@ -119,6 +120,8 @@ pub struct Scale {
     hit: i64,
     miss: i64,
     store: i64,
+    /// Reads of a page table that is WB, if they were timed.
+    walk: Option<Ticks>,
 }
 
 /// How much a miss must cost more than a hit, so that a time between them still says which it is.
@@ -140,22 +143,31 @@ impl Scale {
             return Err(Why::NoContrast { hit: each(hit), miss: each(miss) });
         }
         let store = get(Probe::Drain)?.minus(mfence).middle().max(least);
-        Ok(Scale { lfence, mfence, hit, miss, store })
+        Ok(Scale { lfence, mfence, hit, miss, store, walk: None })
+    }
+
+    /// The same with reads of a page table that is WB.
+    pub fn with_walks(self, wb: &Times) -> Scale {
+        Scale { walk: wb.get(Probe::Walk).map(Ticks::of), ..self }
     }
 
     /// The types that the times of a page fit.
     ///
     /// # Errors
-    /// Loads were not timed.
+    /// Neither loads nor reads of a page table were timed, or there is nothing to hold the latter against.
     pub fn classify(&self, times: &Times) -> Result<TypeSet, Why> {
         let get = |probe| times.get(probe).map(Ticks::of);
-        let load = get(Probe::Load).ok_or(Why::NoScale)?.minus(self.lfence);
         let hit_or_miss = |ticks| side(ticks, 2 * self.hit + self.miss / 16, self.miss / 3);
-        let mut fits = match hit_or_miss(load) {
+        let by_loads = |ticks| match hit_or_miss(ticks) {
             Side::Low => TypeSet::CACHED,
             Side::High => TypeSet::UNCACHED,
             Side::Open => TypeSet::ALL,
         };
+        if let Some(walk) = get(Probe::Walk) {
+            return self.walk.map(|wb| by_loads(walk.minus(wb))).ok_or(Why::NoScale);
+        }
+        let load = get(Probe::Load).ok_or(Why::NoScale)?.minus(self.lfence);
+        let mut fits = by_loads(load);
         let mut rule_out = |side, low: &[MemType], high: &[MemType]| {
             fits = match side {
                 Side::Low => fits.without(TypeSet::of(high)),
@@ -264,6 +276,17 @@ pub(crate) mod tests {
         }
     }
 
+    impl Cpu {
+        /// What reads of a page table of that type take, with all else that a walk and INVLPG do.
+        pub(crate) fn walks(self, memtype: MemType) -> Times {
+            let cached = matches!(memtype, MemType::Wb | MemType::Wt | MemType::Wp);
+            let read = if cached { self.hit } else { self.miss };
+            let mut times = Times::NONE;
+            times.set(Probe::Walk, Sample { median: (200 + read + self.fence) * ACCESSES, spread: self.spread });
+            times
+        }
+    }
+
     /// The times of a page that was only loaded from.
     fn loaded(times: &Times) -> Times {
         let mut loaded = Times::NONE;
@@ -296,6 +319,21 @@ pub(crate) mod tests {
         let cpu = Cpu { hit: 30, miss: 31, ..Cpu::USUAL };
         assert_eq!(Scale::of(&cpu.times(MemType::Wb)).unwrap_err(), Why::NoContrast { hit: 30, miss: 31 });
         assert_eq!(Scale::of(&loaded(&Cpu::USUAL.times(MemType::Wb))).unwrap_err(), Why::NoScale);
+    }
+
+    #[test]
+    fn reads_of_a_page_table_tell_whether_it_is_cached() {
+        let cpu = Cpu::USUAL;
+        let scale = Scale::of(&cpu.times(MemType::Wb)).unwrap();
+        assert_eq!(scale.classify(&cpu.walks(MemType::Wb)), Err(Why::NoScale));
+        let scale = scale.with_walks(&cpu.walks(MemType::Wb));
+        for memtype in MemType::OF_MTRR {
+            let times = cpu.walks(memtype);
+            let fits = scale.classify(&times).unwrap();
+            assert!(fits.has(memtype) && fits.is_all_that_loads_tell(&times), "{memtype} is {fits}");
+        }
+        assert_eq!(scale.classify(&cpu.walks(MemType::Wp)).unwrap().to_string(), "WT or WP or WB");
+        assert_eq!(scale.classify(&cpu.walks(MemType::Wc)).unwrap().to_string(), "UC or WC");
     }
 
     #[test]
@@ -336,14 +374,14 @@ pub(crate) mod tests {
         }
 
         #[test]
-        fn any_times_have_an_answer(samples in proptest::collection::vec(any::<Option<(u32, u32)>>(), 18)) {
+        fn any_times_have_an_answer(samples in proptest::collection::vec(any::<Option<(u32, u32)>>(), 20)) {
             let (mut wb, mut page) = (Times::NONE, Times::NONE);
             for (n, sample) in samples.into_iter().enumerate() {
                 let Some((median, spread)) = sample else { continue };
-                let times = if n < 9 { &mut wb } else { &mut page };
-                times.set(Probe::ALL[n % 9], Sample { median, spread });
+                let times = if n < 10 { &mut wb } else { &mut page };
+                times.set(Probe::ALL[n % 10], Sample { median, spread });
             }
-            let _ = Scale::of(&wb).and_then(|scale| scale.classify(&page));
+            let _ = Scale::of(&wb).and_then(|scale| scale.with_walks(&wb).classify(&page));
         }
     }
 }

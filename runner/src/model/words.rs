@@ -6,6 +6,7 @@ use crate::host::quirks::Quirks;
 use std::fmt;
 use wire::coherence::{Aliased, Between, Ordered, Side};
 use wire::outcome::After;
+use wire::probe::Probe;
 use wire::record::{Timed, Trap};
 use wire::register::{Place, Register};
 use wire::step::{SlotApi, SlotMemory, Status, Step};
@@ -84,8 +85,11 @@ struct TimedWords(Timed);
 
 impl fmt::Display for TimedWords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Timed { cpu, cpl, gpa, pat_entry, nested, times: _ } = self.0;
-        write!(f, "vCPU {cpu}: timed GPA {gpa:#x} at CPL {cpl}")?;
+        let Timed { cpu, cpl, gpa, pat_entry, nested, times } = self.0;
+        match times.get(Probe::Walk) {
+            None => write!(f, "vCPU {cpu}: timed GPA {gpa:#x} at CPL {cpl}")?,
+            Some(_) => write!(f, "vCPU {cpu}: timed walks by the page table at GPA {gpa:#x}")?,
+        }
         match pat_entry {
             Some(entry) => write!(f, ", PAT entry {entry}")?,
             None => f.write_str(", paging off")?,

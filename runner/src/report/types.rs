@@ -9,6 +9,7 @@ use crate::results::{CellOutcome, Run};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use wire::probe::Probe;
 
 /// What is behind a page, and what the guest asked for on the vCPU that timed it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -16,7 +17,7 @@ use std::io::{self, Write};
 pub struct Asked {
     /// The VM configuration.
     pub vm: String,
-    /// `ram`, `read-only` or `host-mmio`.
+    /// `ram`, `read-only`, `host-mmio` or, in RAM, `page-table`.
     pub target: &'static str,
     /// The type of the MTRRs by the SDM; `-` where it is undefined or not known.
     pub mtrr: String,
@@ -77,7 +78,9 @@ pub fn pages(judge: &Judge<'_>, run: &Run) -> Result<Vec<Page>, PolicyError> {
                 let Setting { mtrr, pat, cd, leaf, device, readonly } = replay.setting(&timed);
                 let asked = Asked {
                     vm: vm.to_owned(),
-                    target: if device {
+                    target: if timed.times.get(Probe::Walk).is_some() {
+                        "page-table"
+                    } else if device {
                         "host-mmio"
                     } else if readonly {
                         "read-only"

@@ -29,6 +29,8 @@
     je 27f
     cmp esi, 8
     je 28f
+    cmp esi, 9
+    je 29f
 
     ticks                           # load
     mov ebx, eax
@@ -116,6 +118,16 @@
     mov ecx, {ACCESSES}
 2:  clflush [\address]
     mfence
+    mov \value, [\address]
+    lfence
+    dec ecx
+    jnz 2b
+    jmp 9f
+
+29: ticks                           # walk, at CPL 0
+    mov ebx, eax
+    mov ecx, {ACCESSES}
+2:  invlpg [\address]
     mov \value, [\address]
     lfence
     dec ecx

@@ -179,6 +179,32 @@ fn times_at_cpl_0_are_not_believed_where_it_may_be_emulated() {
     assert!(judgement.verdict == Verdict::Inconclusive && judgement.reason.contains("CPL 0"), "{}", judgement.reason);
 }
 
+/// Page tables of types by which the CPU's reads of them are held against a WB one.
+#[test]
+fn reads_of_page_tables_are_judged_where_the_cpu_does_them() {
+    let walks = |entry: u8, seen| Timed { cpl: 0, times: Cpu::USUAL.walks(seen), ..timed(entry, seen) };
+    let judged = |facts: &Facts, calibrated: bool, entry, seen| {
+        let whole = observed(START_CR0, &[], |out| {
+            calibrate(out, Cpu::USUAL, [MemType::Wb, MemType::Wb]);
+            if calibrated {
+                out.reference(walks(7, MemType::Wb));
+                out.reference(walks(3, MemType::Uc));
+            }
+            out.timed(walks(entry, seen));
+        });
+        judge_where(facts, &whole)
+    };
+    let verdict = |calibrated, entry, seen| judged(&bare(), calibrated, entry, seen).verdict;
+    assert_eq!(verdict(true, 3, MemType::Uc), Verdict::Pass);
+    assert_eq!(verdict(true, 7, MemType::Wb), Verdict::Pass);
+    assert_eq!(verdict(true, 7, MemType::Uc), Verdict::Fail);
+    assert_eq!(verdict(true, 3, MemType::Wb), Verdict::Fail);
+    assert_eq!(verdict(false, 3, MemType::Uc), Verdict::Inconclusive);
+    // What an emulator takes shows no type, not even of the reference.
+    let judgement = judged(&kvm("kvm_pvm"), true, 3, MemType::Uc);
+    assert!(judgement.verdict == Verdict::Inconclusive && judgement.reason.contains("CPL 0"), "{}", judgement.reason);
+}
+
 #[test]
 fn a_machine_whose_time_shows_no_cache_is_inconclusive() {
     let flat = Cpu { hit: 30, miss: 31, store: 30, to_memory: 30, ..Cpu::USUAL };

@@ -9,6 +9,7 @@ mod instance;
 mod kind;
 mod kmsg;
 mod line;
+mod once;
 mod sptes;
 pub(crate) mod stats;
 mod taint;

@@ -2,7 +2,7 @@
 
 use super::kmsg::KernelLog;
 use super::tracer::{Traced, Tracer};
-use super::{Kind, Kinds, Witnessed, stats, taint};
+use super::{Kind, Kinds, Witnessed, once, stats, taint};
 use crate::machine::kvm::sys::thread_id;
 use std::os::fd::AsRawFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -49,6 +49,9 @@ impl Witnesses {
         }
         if let Some(Err(error)) = self.log.as_ref().map(|log| lock(log).news()) {
             witnessed.gaps.push(format!("the kernel's log cannot be read: {error}"));
+        }
+        if self.log.is_some() {
+            once::again();
         }
         let cell = Mutex::new(Cell { traced: Traced::default(), witnessed });
         Some(Watch { witnesses: self, cell, taint: taint::read().filter(|_| self.log.is_some()) })

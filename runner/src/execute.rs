@@ -7,7 +7,7 @@ use crate::plan::Cell;
 use crate::results::{CellOutcome, CellResult};
 use crate::witness::{Choice, Kind, Watch};
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use wire::needs::Needs;
 use wire::step::Hazard;
@@ -25,8 +25,8 @@ pub struct Execution<'a> {
     pub jobs: NonZeroUsize,
     /// Called before each cell that may take the host down, with its target; where it fails, the cell is not run.
     pub before: &'a (dyn Fn(&Cell, Hazard) -> Result<(), String> + Sync),
-    /// Set to stop: cells that have begun are finished, no other begins.
-    pub stop: &'a AtomicBool,
+    /// Whether to stop: cells that have begun are finished, no other begins.
+    pub stop: &'a (dyn Fn() -> bool + Sync),
 }
 
 impl Execution<'_> {
@@ -48,7 +48,7 @@ impl Execution<'_> {
                 scope.spawn(move || {
                     while let Some(&(cell, run)) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
                         // The receiver is gone when `each` has failed.
-                        if self.stop.load(Ordering::Relaxed) || send.send((cell, self.cell(cell, run))).is_err() {
+                        if (self.stop)() || send.send((cell, self.cell(cell, run))).is_err() {
                             return;
                         }
                     }
@@ -140,14 +140,13 @@ mod tests {
     }
 
     fn run(cells: &[Cell], jobs: usize, stop: bool) -> Vec<CellResult> {
-        let stop = AtomicBool::new(stop);
         let (machine, jobs, witness) = (&Quick, jobs.try_into().unwrap(), Choice::default());
         let before = |cell: &Cell, hazard: Hazard| match cell.test.as_str() {
             "first" => Err(format!("no room for an intent on {hazard}")),
             _ => Ok(()),
         };
         let execution =
-            Execution { machine, limits: Limits::default(), witness: &witness, jobs, before: &before, stop: &stop };
+            Execution { machine, limits: Limits::default(), witness: &witness, jobs, before: &before, stop: &|| stop };
         let numbered: Vec<_> = cells.iter().zip(0..).collect();
         let mut results = Vec::new();
         let each = |_: &Cell, result| -> Result<(), ()> {
@@ -196,9 +195,9 @@ mod tests {
     fn an_error_of_the_caller_ends_the_run() {
         let cells: Vec<_> = (0..9).map(|n| cell("boot", &n.to_string(), Needs::NONE)).collect();
         let numbered: Vec<_> = cells.iter().zip(0..).collect();
-        let (stop, jobs, witness) = (AtomicBool::new(false), 2.try_into().unwrap(), Choice::default());
+        let (jobs, witness) = (2.try_into().unwrap(), Choice::default());
         let (machine, limits, before) = (&Quick, Limits::default(), |_: &Cell, _: Hazard| Ok(()));
-        let execution = Execution { machine, limits, witness: &witness, jobs, before: &before, stop: &stop };
+        let execution = Execution { machine, limits, witness: &witness, jobs, before: &before, stop: &|| false };
         assert_eq!(execution.cells(&numbered, |_, _| Err("disk full")), Err("disk full"));
     }
 }

@@ -255,6 +255,52 @@ fn an_old_run_is_judged_again_by_a_new_model() {
 }
 
 #[test]
+fn a_policy_that_is_asked_for_judges_a_run_now_and_later() {
+    if kvm().is_none() {
+        return;
+    }
+    let results = tempfile::tempdir().unwrap();
+    let run = |more: &[&str]| kvm_memtype(results.path(), more).output().unwrap();
+    let cell = "mtrr-msr/def-type";
+    let nobody = run(&["run", "--machine", "kvm", cell, "--policy", "nobody"]);
+    assert_eq!(code(&nobody), 2);
+    let said = String::from_utf8_lossy(&nobody.stderr).into_owned();
+    assert!(said.contains("no policy `nobody`; there are architecture,"), "{said}");
+    assert_eq!(std::fs::read_dir(results.path()).unwrap().count(), 0);
+    let output = run(&["run", "--machine", "kvm", cell, "--policy", "architecture", "--format", "json"]);
+    let by = |output: &Output| verdicts(output)[cell].judgement.policy.clone().unwrap();
+    assert_eq!(by(&output), "architecture");
+    assert_eq!(by(&run(&["judge", "latest", "--format", "json"])), "architecture");
+    let text = |output: Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let explained = text(run(&["explain", cell]));
+    assert!(explained.contains("policy    architecture, as asked\n"), "{explained}");
+    let reported = text(run(&["report"]));
+    assert!(reported.starts_with("by policy architecture, as asked\n"), "{reported}");
+}
+
+#[test]
+fn a_run_may_end_at_the_first_surprise() {
+    if kvm().is_none() {
+        return;
+    }
+    let results = tempfile::tempdir().unwrap();
+    let config = strange_policies();
+    let config = config.path().to_str().unwrap();
+    let arguments = ["run", "--machine", "kvm", "mtrr-msr", "--fail-fast", "--config", config, "--format", "json"];
+    let output = kvm_memtype(results.path(), &arguments).output().unwrap();
+    assert_eq!(code(&output), 1, "{output:?}");
+    let all = verdicts(&output);
+    assert!(with(&all, Verdict::Fail).contains("mtrr-msr/def-type"), "{all:?}");
+    let left = with(&all, Verdict::NotRun);
+    assert!(!left.is_empty());
+    let cell = left.first().unwrap();
+    assert_eq!(all[*cell].judgement.reason, "the run ended at the first cell that was not as expected");
+    let judged = kvm_memtype(results.path(), &["judge", "latest", "--format", "json", "--config", config]).output();
+    let judged = judged.unwrap();
+    assert_eq!((code(&judged), with(&verdicts(&judged), Verdict::NotRun)), (1, left));
+}
+
+#[test]
 fn explain_tells_what_was_done_seen_and_expected() {
     if kvm().is_none() {
         return;

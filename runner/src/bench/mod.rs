@@ -15,7 +15,6 @@ use crate::results::CellOutcome;
 use crate::witness::Choice;
 use bare::Bare;
 use std::num::NonZeroUsize;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use wire::needs::Needs;
 use wire::record::Record;
@@ -117,10 +116,9 @@ pub struct PlanCost {
 /// # Errors
 /// A cell's VM could not be run.
 pub fn plan(machine: &KvmMachine, plan: &Plan, jobs: NonZeroUsize) -> Result<PlanCost, MachineError> {
-    let stop = AtomicBool::new(false);
     let witness = Choice::default();
     let (limits, before) = (Limits::default(), |_: &_, _| Ok(()));
-    let execution = Execution { machine, limits, witness: &witness, jobs, before: &before, stop: &stop };
+    let execution = Execution { machine, limits, witness: &witness, jobs, before: &before, stop: &|| false };
     let cells: Vec<_> = plan.cells.iter().zip(1..).collect();
     let mut ran = 0;
     let start = Instant::now();

@@ -130,6 +130,13 @@ pub struct Run {
     /// How to judge.
     #[command(flatten)]
     pub judging: Judging,
+    /// Judge by this policy in place of the one that is selected by what is probed, now and whenever the run is judged
+    /// again: for a KVM that is not as released.
+    #[arg(long, value_name = "NAME", conflicts_with = "resume")]
+    pub policy: Option<String>,
+    /// End the run at the first cell that is not as expected. Cells that have begun are finished.
+    #[arg(long, conflicts_with_all = ["resume", "repeat"])]
+    pub fail_fast: bool,
     /// Cells at a time.
     #[arg(short, long, value_name = "N", default_value = "1")]
     pub jobs: NonZeroUsize,

@@ -7,15 +7,16 @@ use super::{Done, Failure};
 use crate::config::names;
 use crate::host::facts::Fact;
 use crate::judge::Judge;
-use crate::report::{self, Cells, Explained, Outcome};
+use crate::report::{self, CellVerdict, Cells, Explained, Outcome};
 use crate::results::{self, CellOutcome, Intent, Run};
 
 /// Prints what is known of a cell.
 pub fn explain(cli: &Cli, args: &Explain) -> Done {
     let knowledge = Knowledge::load(cli.config.as_deref())?;
     let (policies, deviations) = knowledge.models(Judging { no_deviations: false })?;
-    let judge = Judge::new(&policies, &deviations);
     let run = Run::read(&results::find(&cli.results, &args.run)?)?;
+    let policies = policies.asked(run.header.policy.as_deref())?;
+    let judge = Judge::new(&policies, &deviations);
     let cells = Cells::new(&run.header);
     let planned = run.header.cells.iter().find(|cell| cell.id == args.cell).ok_or_else(|| {
         let hint = names::hint(&args.cell, run.header.cells.iter().map(|cell| cell.id.as_str()));
@@ -23,7 +24,14 @@ pub fn explain(cli: &Cli, args: &Explain) -> Done {
     })?;
     let result = run.results.iter().find(|result| result.cell == args.cell);
     let left = Intent::left(&run.dir)?;
-    let verdict = result.map_or_else(|| Cells::not_run(&args.cell, &left), |result| cells.verdict(&judge, result));
+    let verdict = match result {
+        Some(result) => cells.verdict(&judge, result),
+        None => {
+            let known: Vec<CellVerdict> = run.results.iter().map(|result| cells.verdict(&judge, result)).collect();
+            let missing = cells.not_run(&known, &left).into_iter().find(|missing| missing.cell == args.cell);
+            missing.ok_or_else(|| Failure::Broken(format!("run {} has lost `{}`", run.dir.display(), args.cell)))?
+        }
+    };
     let observed = result.and_then(|result| match &result.outcome {
         CellOutcome::Observed(observed) => Some(observed),
         CellOutcome::Skip(_) | CellOutcome::Died(_) | CellOutcome::Error(_) => None,
@@ -34,11 +42,13 @@ pub fn explain(cli: &Cli, args: &Explain) -> Done {
     let points = points.transpose().map_err(|error| Failure::Broken(error.to_string()))?.unwrap_or_default();
     let summary = knowledge.tests.iter().find(|known| known.id() == test);
     let host: Vec<&str> = run.header.host.values().map(String::as_str).collect();
+    let asked = if run.header.policy.is_some() { ", as asked" } else { "" };
+    let policy = verdict.judgement.policy.as_ref().map(|policy| format!("{policy}{asked}"));
     let about = vec![
         ("does", summary.map(|known| known.summary.clone()).unwrap_or_default()),
         ("VM", planned.vm.summary.clone()),
         ("on", host.join("; ")),
-        ("policy", verdict.judgement.policy.clone().unwrap_or_default()),
+        ("policy", policy.unwrap_or_default()),
         ("run", run.dir.display().to_string()),
         (
             "again",

@@ -13,8 +13,8 @@ use crate::results::{self, CellOutcome, Header, Run};
 pub fn identify(cli: &Cli, args: &Identify) -> Done {
     let knowledge = Knowledge::load(cli.config.as_deref())?;
     let (policies, deviations) = knowledge.models(Judging { no_deviations: false })?;
-    let judge = Judge::new(&policies, &deviations);
     let run = Run::read(&results::find(&cli.results, &args.run)?)?;
+    let judge = Judge::new(&policies, &deviations);
     let cells = Cells::new(&run.header);
     let facts: Vec<Facts> = run.results.iter().map(|result| cells.facts(&result.cell)).collect();
     let logs = run.results.iter().zip(&facts).filter_map(|(result, facts)| match &result.outcome {
@@ -36,5 +36,6 @@ pub fn identify(cli: &Cli, args: &Identify) -> Done {
 /// What run it is.
 fn about(header: &Header) -> String {
     let host: Vec<&str> = header.host.values().map(String::as_str).collect();
-    format!("{}; suite {}, {}", host.join("; "), header.suite, header.started)
+    let asked = header.policy.as_ref().map(|policy| format!("; judged by policy {policy}, as asked"));
+    format!("{}; suite {}, {}{}", host.join("; "), header.suite, header.started, asked.unwrap_or_default())
 }

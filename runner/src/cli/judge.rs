@@ -13,7 +13,6 @@ use crate::plan::TestRef;
 use crate::report::{CellVerdict, Cells};
 use crate::results::{self, Intent, Run};
 use clap::ValueEnum;
-use std::collections::HashSet;
 use std::io::Read;
 use wire::layout::EXIT_DONE;
 use wire::stream::{Item, Reader};
@@ -22,13 +21,14 @@ use wire::stream::{Item, Reader};
 pub fn judge(cli: &Cli, args: &Args) -> Done {
     let knowledge = Knowledge::load(cli.config.as_deref())?;
     let (policies, deviations) = knowledge.models(args.judging)?;
-    let judge = Judge::new(&policies, &deviations);
     let mut repetitions = Vec::new();
     if args.run == "-" {
-        repetitions.push(vec![serial_log(&judge, &knowledge.tests, args.machine)?]);
+        repetitions.push(vec![serial_log(&Judge::new(&policies, &deviations), &knowledge.tests, args.machine)?]);
     } else {
         for dir in results::repetitions(&results::find(&cli.results, &args.run)?) {
-            let verdicts = run(&judge, &Run::read(&dir)?, &Intent::left(&dir)?);
+            let (read, left) = (Run::read(&dir)?, Intent::left(&dir)?);
+            let policies = policies.asked(read.header.policy.as_deref())?;
+            let verdicts = run(&Judge::new(&policies, &deviations), &read, &left);
             results::write_verdicts(&dir, &verdicts)?;
             repetitions.push(verdicts);
         }
@@ -39,10 +39,9 @@ pub fn judge(cli: &Cli, args: &Args) -> Done {
 /// The verdicts on a run's cells; one without a result was not run, or what its intent says.
 fn run(judge: &Judge<'_>, run: &Run, left: &[Intent]) -> Vec<CellVerdict> {
     let cells = Cells::new(&run.header);
-    let done: HashSet<&str> = run.results.iter().map(|result| result.cell.as_str()).collect();
-    let missing = run.header.cells.iter().filter(|cell| !done.contains(cell.id.as_str()));
-    let verdicts = run.results.iter().map(|result| cells.verdict(judge, result));
-    verdicts.chain(missing.map(|cell| Cells::not_run(&cell.id, left))).collect()
+    let mut verdicts: Vec<CellVerdict> = run.results.iter().map(|result| cells.verdict(judge, result)).collect();
+    verdicts.extend(cells.not_run(&verdicts, left));
+    verdicts
 }
 
 /// The verdict on a guest's serial log on standard input. How the VM ended is not in it: a log with an end line is

@@ -18,6 +18,7 @@ use crate::config::ConfigError;
 use crate::execute::chain;
 use crate::guests::GuestError;
 use crate::machine::MachineError;
+use crate::model::policy::PolicyError;
 use crate::report::Outcome;
 use crate::results::ResultsError;
 use args::{Cli, Verb};
@@ -85,6 +86,16 @@ impl From<ResultsError> for Failure {
         match error {
             ResultsError::NoRun(said) => Failure::Usage(said),
             error => Failure::Broken(chain(&error)),
+        }
+    }
+}
+
+/// For a policy that is not there.
+impl From<PolicyError> for Failure {
+    fn from(error: PolicyError) -> Self {
+        match error {
+            PolicyError::Unknown(..) => Failure::Usage(error.to_string()),
+            PolicyError::None { .. } | PolicyError::Two { .. } => Failure::Broken(error.to_string()),
         }
     }
 }

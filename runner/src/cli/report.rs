@@ -25,6 +25,9 @@ pub fn report(cli: &Cli, args: &Report) -> Done {
         return types(cli, args.format, &dir);
     }
     let repetitions: Vec<_> = results::repetitions(&dir).iter().map(|dir| verdicts(dir)).collect::<Result<_, _>>()?;
+    if let (Format::Human, Some(policy)) = (args.format, Run::read(&dir)?.header.policy) {
+        writeln!(stdout(), "by policy {policy}, as asked")?;
+    }
     shown::again(args.format, &repetitions)
 }
 
@@ -43,15 +46,16 @@ fn verdicts(dir: &Path) -> Result<Vec<CellVerdict>, Failure> {
     if !verdicts.iter().all(judged) || !done.is_subset(&known) {
         return Err(again("has verdicts that do not fit its results"));
     }
-    let missing = run.header.cells.iter().filter(|cell| !known.contains(cell.id.as_str()));
-    let missing: Vec<CellVerdict> = missing.map(|cell| Cells::not_run(&cell.id, &left)).collect();
+    let missing = Cells::new(&run.header).not_run(&verdicts, &left);
     Ok(verdicts.into_iter().chain(missing).collect())
 }
 
 /// Prints the memory types of the pages that were timed in the run in `dir`.
 fn types(cli: &Cli, format: Format, dir: &Path) -> Done {
     let (policies, deviations) = Knowledge::load(cli.config.as_deref())?.models(Judging { no_deviations: false })?;
-    let pages = report::pages(&Judge::new(&policies, &deviations), &Run::read(dir)?);
+    let run = Run::read(dir)?;
+    let policies = policies.asked(run.header.policy.as_deref())?;
+    let pages = report::pages(&Judge::new(&policies, &deviations), &run);
     let pages = pages.map_err(|error| Failure::Broken(error.to_string()))?;
     match format {
         Format::Human => report::print_types(&mut stdout(), &pages)?,
@@ -69,12 +73,12 @@ fn types(cli: &Cli, format: Format, dir: &Path) -> Done {
 /// Prints the tables of leaf SPTEs.
 fn leaves(cli: &Cli, args: &Report) -> Done {
     let (policies, deviations) = Knowledge::load(cli.config.as_deref())?.models(Judging { no_deviations: false })?;
-    let judge = Judge::new(&policies, &deviations);
     let runs: Vec<Run> =
         args.runs.iter().map(|run| Run::read(&results::find(&cli.results, run)?)).collect::<Result<_, _>>()?;
     let mut leaves = Leaves::default();
     for run in &runs {
-        leaves.add(&judge, run).map_err(|error| Failure::Broken(error.to_string()))?;
+        let policies = policies.asked(run.header.policy.as_deref())?;
+        leaves.add(&Judge::new(&policies, &deviations), run).map_err(|error| Failure::Broken(error.to_string()))?;
     }
     leaves.print(&mut stdout())?;
     Ok(Outcome::AsExpected)

@@ -11,11 +11,11 @@ use crate::host;
 use crate::host::affinity;
 use crate::host::device::{Devices, Named};
 use crate::host::facts::Facts;
-use crate::judge::{Judge, Verdict};
+use crate::judge::Judge;
 use crate::machine::choose::{Chosen, Wanted, choose};
 use crate::machine::{Limits, Machine};
 use crate::plan::{Cell, Plan};
-use crate::report::{CellVerdict, Cells, Repeats, Reporter, Tally, counted};
+use crate::report::{CellVerdict, Cells, Repeats, Reporter, Tally, counted, is_expected};
 use crate::results::{self, Header, Intent, PlannedCell, Resumed, Writer};
 use crate::witness::{self, Choice, Kinds};
 use clap::ValueEnum;
@@ -34,11 +34,14 @@ static STOP: AtomicBool = AtomicBool::new(false);
 pub fn run(cli: &Cli, args: &Run) -> Done {
     let knowledge = Knowledge::load(cli.config.as_deref())?;
     let (policies, deviations) = knowledge.models(args.judging)?;
+    // Before a run is begun that nobody could judge.
+    policies.asked(args.policy.as_deref())?;
     let started = match &args.resume {
         None => start(cli, args, &knowledge)?,
         Some(run) => resume(cli, args, &knowledge, run)?,
     };
-    policies.governing(&started.header.facts).map_err(|error| Failure::Broken(error.to_string()))?;
+    let policies = policies.asked(started.header.policy.as_deref())?;
+    policies.governing(&started.header.facts)?;
     let busy = started.header.busy.then(|| busy(&started.header.pinned)).transpose()?;
     say(args, &started, busy.as_ref())?;
     listen()?;
@@ -116,6 +119,8 @@ fn start(cli: &Cli, args: &Run, knowledge: &Knowledge) -> Result<Started, Failur
         devices: args.devices.clone(),
         pinned,
         busy: args.busy,
+        policy: args.policy.clone(),
+        fail_fast: args.fail_fast,
         cells: plan.cells.iter().map(PlannedCell::from).collect(),
     };
     let writer = Writer::create(&cli.results, &header)?;
@@ -207,6 +212,9 @@ fn say(args: &Run, started: &Started, busy: Option<&Busy>) -> Result<(), Failure
         if let Some(busy) = busy {
             writeln!(out, "  {:<10}{busy}", "busy")?;
         }
+        if let Some(policy) = &header.policy {
+            writeln!(out, "  {:<10}{policy}, as asked", "policy")?;
+        }
         writeln!(out, "  {:<10}{}", "witnesses", witness.witnesses.kinds())?;
         for (kind, why) in &witness.missing {
             writeln!(out, "  {:<10}not {kind}: {why}", "")?;
@@ -247,14 +255,13 @@ impl Session<'_> {
         reporter: Box<dyn Reporter>,
     ) -> Result<Verdicts, Failure> {
         let mut verdicts = self.cells(header, writer, done, reporter)?;
-        let known: HashSet<String> = verdicts.all.iter().map(|verdict| verdict.cell.clone()).collect();
-        for cell in self.plan.cells.iter().filter(|cell| !known.contains(&cell.id)) {
-            verdicts.take(Cells::not_run(&cell.id, &[]))?;
-        }
+        let missing = Cells::new(header).not_run(&verdicts.all, &[]);
+        // A signal after the last cell interrupts nothing.
+        let interrupted = missing.iter().any(|missing| missing.broken);
+        missing.into_iter().try_for_each(|verdict| verdicts.take(verdict))?;
         verdicts.reporter.end(&verdicts.tally)?;
         results::write_verdicts(&verdicts.dir, &verdicts.all)?;
-        // A signal after the last cell interrupts nothing.
-        if verdicts.tally.count(Verdict::NotRun) > 0 {
+        if interrupted {
             let again = format!("interrupted; go on with `kvm-memtype run --resume {}`", verdicts.dir.display());
             return Err(Failure::Broken(again));
         }
@@ -283,7 +290,9 @@ impl Session<'_> {
             Intent::new(&cell.id, &target).keep(&dir).map_err(|error| chain(&error))
         };
         let (machine, witness, jobs) = (self.machine, self.witness, self.args.jobs);
-        let execution = Execution { machine, limits, witness, jobs, before: &before, stop: &STOP };
+        let failed = AtomicBool::new(false);
+        let stop = || STOP.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed);
+        let execution = Execution { machine, limits, witness, jobs, before: &before, stop: &stop };
         let bar = progress(todo.len() as u64);
         let started = Instant::now();
         let each = |cell: &Cell, result| -> Result<(), Failure> {
@@ -292,6 +301,8 @@ impl Session<'_> {
                 Intent::forget(writer.dir(), &cell.id)?;
             }
             let verdict = cells.verdict(&self.judge, &result);
+            let ends = header.fail_fast && !is_expected(verdict.judgement.verdict);
+            failed.fetch_or(ends, Ordering::Relaxed);
             bar.set_message(result.cell);
             bar.inc(1);
             bar.suspend(|| verdicts.take(verdict))

@@ -184,8 +184,8 @@ impl<W: Write> Reporter for Human<W> {
         let said = match tally.outcome() {
             Outcome::AsExpected if tally.count(Verdict::Inconclusive) > 0 => "What could be decided is as expected.",
             Outcome::AsExpected => "All is as expected.",
-            Outcome::Broken if tally.broken > 0 => "Host or harness is broken: not all cells could be run.",
-            Outcome::Broken => "Not all cells were run.",
+            Outcome::Broken if tally.count(Verdict::NotRun) > 0 => "Not all cells were run.",
+            Outcome::Broken => "Host or harness is broken: not all cells could be run.",
             Outcome::Surprise if tally.decided() => "Not all is as expected.",
             Outcome::Surprise => "Nothing was decided.",
         };

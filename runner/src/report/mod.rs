@@ -19,7 +19,7 @@ pub use identify::{identify, identify_json};
 pub use json::Json;
 pub use leaves::Leaves;
 pub use repeat::{Brief, Flaky, Repeats, Way, print_repeats};
-pub use tally::{Outcome, Tally};
+pub use tally::{Outcome, Tally, is_expected};
 pub use types::{Page, pages, print_types};
 pub use verdict::{CellVerdict, Cells, test};
 

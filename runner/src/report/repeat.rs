@@ -267,7 +267,7 @@ mod tests {
     fn a_broken_host_weighs_more_than_a_flaky_cell() {
         let mut repeats = Repeats::default();
         repeats.add(&[cell("a", Verdict::Pass, 5, "")]);
-        repeats.add(&[cell("a", Verdict::NotRun, 0, "")]);
+        repeats.add(&[CellVerdict { broken: true, ..cell("a", Verdict::NotRun, 0, "") }]);
         assert_eq!(repeats.outcome(), Outcome::Broken);
     }
 

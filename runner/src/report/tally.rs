@@ -12,7 +12,7 @@ pub enum Outcome {
     AsExpected,
     /// Something is not, or nothing was decided.
     Surprise,
-    /// Host or harness could not run a cell, or cells were not run.
+    /// Host or harness could not run a cell, or the run was interrupted.
     Broken,
 }
 
@@ -79,7 +79,7 @@ impl Tally {
 
     /// What it comes to. A broken host weighs more than a surprise: what it says is not to be believed.
     pub fn outcome(&self) -> Outcome {
-        if self.broken > 0 || self.count(Verdict::NotRun) > 0 {
+        if self.broken > 0 {
             Outcome::Broken
         } else if self.decided() && self.verdicts.keys().all(|&verdict| is_expected(verdict)) {
             Outcome::AsExpected
@@ -128,11 +128,14 @@ mod tests {
 
     #[test]
     fn a_cell_that_was_not_run_or_could_not_be_is_worse_than_a_surprise() {
-        assert_eq!(tally(&[(Verdict::Fail, 3), (Verdict::NotRun, 0)]).outcome(), Outcome::Broken);
-        let mut broken = tally(&[(Verdict::Pass, 3)]);
-        let judgement = Judgement::new(Verdict::Error, "out of memory".into());
-        broken.add(&CellVerdict { cell: "a/c".into(), micros: None, broken: true, judgement });
-        assert_eq!(broken.outcome(), Outcome::Broken);
+        for verdict in [Verdict::Error, Verdict::NotRun] {
+            let mut broken = tally(&[(Verdict::Pass, 3), (Verdict::Fail, 3)]);
+            let judgement = Judgement::new(verdict, "out of memory".into());
+            broken.add(&CellVerdict { cell: "a/c".into(), micros: None, broken: true, judgement });
+            assert_eq!(broken.outcome(), Outcome::Broken);
+        }
+        // The run was to end at the first surprise.
+        assert_eq!(tally(&[(Verdict::Fail, 3), (Verdict::NotRun, 0)]).outcome(), Outcome::Surprise);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Verdicts on the cells of a run, from its observations.
 
+use super::tally::is_expected;
 use crate::host::facts::Facts;
 use crate::host::vm_facts;
 use crate::judge::{Judge, Judgement, Verdict};
 use crate::plan::vm::VmConfig;
 use crate::results::{Boot, CellOutcome, CellResult, Fate, Header, Intent};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The verdict on a cell: a line of `verdicts.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +17,7 @@ pub struct CellVerdict {
     pub cell: String,
     /// Time that its VM took, in microseconds; none if there was no VM.
     pub micros: Option<u64>,
-    /// Whether host or harness could not run it.
+    /// Whether host or harness could not run it, or the run was interrupted before.
     pub broken: bool,
     /// What the judge thinks.
     pub judgement: Judgement,
@@ -72,16 +73,26 @@ impl<'a> Cells<'a> {
         CellVerdict { cell: result.cell.clone(), micros, broken, judgement }
     }
 
-    /// The verdict on a cell that has no result. `left` are the intents that are left in the run's directory.
-    pub fn not_run(cell: &str, left: &[Intent]) -> CellVerdict {
-        let (verdict, reason) = match (left.iter().find(|intent| intent.cell == cell), Boot::now()) {
-            (None, _) => (Verdict::NotRun, "the run was interrupted before".to_owned()),
-            (Some(intent), now) if intent.fate(&now) == Fate::HostDown => (Verdict::Crash, intent.words(&now)),
-            (Some(intent), now) => (Verdict::NotRun, intent.words(&now)),
-        };
-        let judgement = Judgement::new(verdict, reason);
-        CellVerdict { cell: cell.to_owned(), micros: None, broken: false, judgement }
+    /// The verdicts on the cells that are not among those that are `known`, which have results. `left` are the intents
+    /// that are left in the run's directory.
+    pub fn not_run(&self, known: &[CellVerdict], left: &[Intent]) -> Vec<CellVerdict> {
+        let ids: HashSet<&str> = known.iter().map(|verdict| verdict.cell.as_str()).collect();
+        let ended = self.header.fail_fast && known.iter().any(|known| !is_expected(known.judgement.verdict));
+        let missing = self.header.cells.iter().filter(|cell| !ids.contains(cell.id.as_str()));
+        missing.map(|cell| not_run(&cell.id, left, ended)).collect()
     }
+}
+
+/// The verdict on a cell that has no result. `ended` is whether the run was to end before it.
+fn not_run(cell: &str, left: &[Intent], ended: bool) -> CellVerdict {
+    let (verdict, reason) = match (left.iter().find(|intent| intent.cell == cell), Boot::now()) {
+        (None, _) if ended => (Verdict::NotRun, "the run ended at the first cell that was not as expected".to_owned()),
+        (None, _) => (Verdict::NotRun, "the run was interrupted before".to_owned()),
+        (Some(intent), now) if intent.fate(&now) == Fate::HostDown => (Verdict::Crash, intent.words(&now)),
+        (Some(intent), now) => (Verdict::NotRun, intent.words(&now)),
+    };
+    let broken = verdict == Verdict::NotRun && !ended;
+    CellVerdict { cell: cell.to_owned(), micros: None, broken, judgement: Judgement::new(verdict, reason) }
 }
 
 /// `family/test` of a cell's id.

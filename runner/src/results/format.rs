@@ -53,6 +53,12 @@ pub struct Header {
     /// Whether the other CPUs were kept busy.
     #[serde(default)]
     pub busy: bool,
+    /// The policy to judge by that was asked for; without one it is that which facts select.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// Whether the run was to end at the first cell that is not as expected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fail_fast: bool,
     /// What was to be run, in this order.
     pub cells: Vec<PlannedCell>,
 }

@@ -45,6 +45,8 @@ fn header(cells: &[&str]) -> Header {
         devices: Named { dma: Some("stub".parse().unwrap()), ..Named::default() },
         pinned: vec![0, 3],
         busy: true,
+        policy: Some("mine".to_owned()),
+        fail_fast: true,
         cells: cells.iter().map(|&id| PlannedCell { id: id.to_owned(), vm: vm.clone(), points: 3 }).collect(),
     }
 }

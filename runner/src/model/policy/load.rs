@@ -7,7 +7,11 @@ use std::collections::BTreeMap;
 
 /// All policies, by id.
 #[derive(Debug, Clone, Default)]
-pub struct Policies(BTreeMap<String, Policy>);
+pub struct Policies {
+    all: BTreeMap<String, Policy>,
+    /// The one that governs, whatever the facts.
+    asked: Option<String>,
+}
 
 /// No policy can be named for a cell.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +31,7 @@ pub enum PolicyError {
         second: String,
     },
     /// There is none of that id.
-    #[error("no policy `{0}`; there are {1}")]
+    #[error("no policy `{0}`; there are {1}; --config names a directory with others")]
     Unknown(String, String),
 }
 
@@ -47,7 +51,7 @@ impl Policies {
         for id in files.keys() {
             policies.insert(id.clone(), resolved(id, &files)?);
         }
-        Ok(Policies(policies))
+        Ok(Policies { all: policies, asked: None })
     }
 
     /// The policy of that id.
@@ -55,15 +59,28 @@ impl Policies {
     /// # Errors
     /// There is none.
     pub fn get(&self, id: &str) -> Result<&Policy, PolicyError> {
-        let known = || self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        self.0.get(id).ok_or_else(|| PolicyError::Unknown(id.to_owned(), known()))
+        let known = || self.all.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        self.all.get(id).ok_or_else(|| PolicyError::Unknown(id.to_owned(), known()))
     }
 
-    /// The policy that predicts what happens where these facts hold. One that does stands in for its bases that would.
+    /// These, with the policy of that id in place of the one that facts select; where none is asked for, as they are.
+    ///
+    /// # Errors
+    /// There is none of that id.
+    pub fn asked(&self, id: Option<&str>) -> Result<Policies, PolicyError> {
+        let asked = id.map(|id| self.get(id)).transpose()?.map(|policy| policy.id.clone());
+        Ok(Policies { all: self.all.clone(), asked })
+    }
+
+    /// The policy that predicts what happens where these facts hold, or the one that was asked for. One that does stands
+    /// in for its bases that would.
     ///
     /// # Errors
     /// None does, or more than one.
     pub fn governing(&self, facts: &Facts) -> Result<&Policy, PolicyError> {
+        if let Some(id) = &self.asked {
+            return self.get(id);
+        }
         let mut all: Vec<&Policy> = self.iter().filter(|policy| policy.selects(facts)).collect();
         let bases: Vec<&String> = all.iter().flat_map(|policy| &policy.bases).collect();
         all.retain(|policy| !bases.contains(&&policy.id));
@@ -80,7 +97,7 @@ impl Policies {
 
     /// All of them, sorted by id.
     pub fn iter(&self) -> impl Iterator<Item = &Policy> {
-        self.0.values()
+        self.all.values()
     }
 }
 

@@ -51,7 +51,8 @@ fn one_policy_governs_each_machine() {
     assert!(policies.governing(&Facts::default()).is_err());
     assert_eq!(
         policies.get("kvm").unwrap_err().to_string(),
-        "no policy `kvm`; there are architecture, kvm-6.11, kvm-6.11-rc, kvm-6.16, kvm-6.7, kvm-pre-6.7, kvm-pvm"
+        "no policy `kvm`; there are architecture, kvm-6.11, kvm-6.11-rc, kvm-6.16, kvm-6.7, kvm-pre-6.7, kvm-pvm; \
+         --config names a directory with others"
     );
 }
 

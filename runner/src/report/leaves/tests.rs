@@ -91,6 +91,8 @@ fn run(kernel: &str, apic_bus_cycles: bool, dma: bool, leaves: [u64; 2], zaps: u
         devices: Default::default(),
         pinned: Vec::new(),
         busy: false,
+        policy: None,
+        fail_fast: false,
         cells: vec![PlannedCell { id: cell.into(), vm, points: 0 }],
     };
     let lines = log.0.borrow().0.clone();

@@ -25,6 +25,7 @@ fn help() {
     golden(&["run", "--help"], 0, file!["cli/run-help.txt"]);
     golden(&["explain", "--help"], 0, file!["cli/explain-help.txt"]);
     golden(&["identify", "--help"], 0, file!["cli/identify-help.txt"]);
+    golden(&["diff", "--help"], 0, file!["cli/diff-help.txt"]);
 }
 
 #[test]
@@ -52,6 +53,7 @@ fn a_run_that_is_not_there_is_named() {
     refused(&["report", "--results", results], said);
     refused(&["explain", "pat-msr/bytes", "--results", results], said);
     refused(&["identify", "--results", results], said);
+    refused(&["diff", "latest", "latest", "--results", results], said);
 }
 
 #[test]
@@ -96,8 +98,20 @@ fn a_log_that_is_none_is_refused() {
 
 #[test]
 fn man_pages_and_completions_name_every_verb() {
-    let verbs =
-        ["run", "list", "doctor", "report", "explain", "identify", "judge", "bench", "extract", "completions", "man"];
+    let verbs = [
+        "run",
+        "list",
+        "doctor",
+        "report",
+        "explain",
+        "identify",
+        "diff",
+        "judge",
+        "bench",
+        "extract",
+        "completions",
+        "man",
+    ];
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
     kvm_memtype().args(["man", path]).assert().success().stdout_eq("");

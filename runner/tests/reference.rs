@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -52,12 +53,17 @@ fn every_reference_run_is_as_the_models_expect() {
     assert!(suites["default"] >= 3 && suites["memtype"] >= 3 && suites["bare"] >= 1, "{suites:?}");
 }
 
-#[test]
-fn what_linux_6_1_does_otherwise_is_found_again() {
+/// The directory of the stock kernel of a series.
+fn kernel(series: &str) -> PathBuf {
     let kernels = fs::read_dir(reference().join("bochs-vmx")).expect("the lab's results");
     let mut dirs = kernels.map(|entry| entry.expect("a directory entry").path());
-    let old = dirs.find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("6.1.")));
-    let cells = judge(&old.expect("a directory of Linux 6.1").join("memtype"));
+    dirs.find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(series)))
+        .unwrap_or_else(|| panic!("no directory of Linux {series}"))
+}
+
+#[test]
+fn what_linux_6_1_does_otherwise_is_found_again() {
+    let cells = judge(&kernel("6.1.").join("memtype"));
     assert_eq!(cells.get("xfail"), Some(&5), "{cells:?}");
 }
 
@@ -94,4 +100,54 @@ fn each_kernel_that_can_be_told_is_identified() {
         *identified.entry(kernel).or_default() += 1;
     }
     assert_eq!(identified.len(), 4, "{identified:?}");
+}
+
+/// What `diff` says of two sides, and its exit code.
+fn diff(from: &Path, to: &Path) -> (serde_json::Value, Option<i32>) {
+    let output = Command::new(env!("CARGO_BIN_EXE_kvm-memtype"))
+        .args(["diff", "--format", "json"])
+        .args([from, to])
+        .output()
+        .expect("diff");
+    let said = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    (said, output.status.code())
+}
+
+#[test]
+fn what_a_newer_kernel_does_otherwise_is_no_regression() {
+    let (said, code) = diff(&kernel("6.1."), &kernel("6.12."));
+    assert_eq!(code, Some(0), "{}", said["changed"]);
+    let seen = said["seen"].as_array().expect("differences");
+    let has = |what: &str, from: &str, to: &str, at: &str| {
+        seen.iter()
+            .any(|it| it["what"] == what && it["from"] == from && it["to"] == to && it["axes"].to_string().contains(at))
+    };
+    assert!(has("effective type", "WC", "WB", "non-coherent-dma"), "guest MTRRs are honoured no more");
+    assert!(has("leaves zapped", "none", "all", "non-coherent DMA plugged in"), "a device zaps");
+    let (said, code) = diff(&kernel("6.12."), &kernel("6.12."));
+    assert_eq!((code, said["seen"].as_array().map(Vec::len)), (Some(0), Some(0)));
+}
+
+/// The same observations, held against rules that are not this kernel's, stand for a kernel that broke them.
+#[test]
+fn a_kernel_that_breaks_its_rules_is_a_regression() {
+    let stock = kernel("6.12.").join("memtype");
+    let file = fs::File::open(stock.join("observations.jsonl.gz")).expect("observations");
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(file).read_to_string(&mut text).expect("a compressed text");
+    let (header, rest) = text.split_once('\n').expect("a header");
+    let mut header: serde_json::Value = serde_json::from_str(header).expect("a header");
+    header["header"]["policy"] = "kvm-pre-6.7".into();
+    let copy = tempfile::tempdir().expect("a directory");
+    fs::write(copy.path().join("observations.jsonl"), format!("{header}\n{rest}")).expect("a copy");
+    let (said, code) = diff(&stock, copy.path());
+    assert_eq!(code, Some(1));
+    assert_eq!(said["seen"].as_array().map(Vec::len), Some(0), "the same was seen");
+    let first = &said["changed"][0];
+    assert_eq!(
+        (&first["kind"], &first["from"], &first["to"]),
+        (&"newly-failing".into(), &"pass".into(), &"fail".into())
+    );
+    let (said, code) = diff(copy.path(), &stock);
+    assert_eq!((code, &said["changed"][0]["kind"]), (Some(0), &"mended".into()));
 }

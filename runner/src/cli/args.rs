@@ -53,6 +53,17 @@ Exit codes:
   2  wrong usage or a wrong configuration
   3  the run cannot be read";
 
+const COMPARED: &str = "\
+A side is a run, or a directory with runs in it, such as that of a boot of the lab. Both are judged
+anew, each by the policy that governs it; what was seen is compared whatever the policies say.
+  kvm-memtype diff lab-results/20261120T154515Z-6.1 lab-results/20261120T154515Z-6.12
+
+Exit codes:
+  0  no cell is newly failing
+  1  one is: it is not as expected on the second side, and was on the first
+  2  wrong usage or a wrong configuration
+  3  a run cannot be read";
+
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -71,6 +82,9 @@ pub enum Verb {
     /// Say which known policies explain all that a run saw, and what rules the others out.
     #[command(after_help = IDENTIFIED)]
     Identify(Identify),
+    /// Compare two runs: newly failing cells first, then what guests saw otherwise, by what it has in common.
+    #[command(after_help = COMPARED)]
+    Diff(Diff),
     /// Judge a run again with the present models, or judge a serial log on standard input.
     Judge(Judge),
     /// Measure this build: VMs against bare ioctls, cells a second, sizes.
@@ -228,6 +242,23 @@ pub struct Identify {
     #[arg(value_name = "RUN", default_value = "latest")]
     pub run: String,
     /// How to print. JSON has all cells that rule a policy out.
+    #[arg(long, value_enum, default_value = "human")]
+    pub format: Format,
+}
+
+/// Arguments of `diff`.
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The first side, that the second is held against.
+    #[arg(value_name = "FROM")]
+    pub from: String,
+    /// The second side.
+    #[arg(value_name = "TO")]
+    pub to: String,
+    /// Show all cells, values and differences.
+    #[arg(long)]
+    pub all: bool,
+    /// How to print. JSON has all of it.
     #[arg(long, value_enum, default_value = "human")]
     pub format: Format,
 }

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod bench;
+mod diff;
 mod doctor;
 mod explain;
 mod files;
@@ -46,6 +47,7 @@ pub fn main(cli: &Cli) -> ExitCode {
         Verb::Report(args) => report::report(cli, args),
         Verb::Explain(args) => explain::explain(cli, args),
         Verb::Identify(args) => identify::identify(cli, args),
+        Verb::Diff(args) => diff::diff(cli, args),
         Verb::Judge(args) => judge::judge(cli, args),
         Verb::Bench => bench::bench(cli),
         Verb::Extract(args) => files::extract(args),

@@ -229,6 +229,17 @@ fn note<'a>(notes: &mut Vec<&'a str>, text: &'a str) -> usize {
     at + 1
 }
 
+impl Memory {
+    /// What is behind a page in that situation.
+    pub(super) fn of(situation: Situation) -> Memory {
+        match (situation.host_mmio, situation.readonly) {
+            (true, _) => Memory::HostMmio,
+            (_, true) => Memory::ReadOnly,
+            _ => Memory::Ram,
+        }
+    }
+}
+
 impl Setup {
     fn of(facts: &Facts) -> Setup {
         let off = |quirk| facts.bool(quirk) == Some(false);
@@ -257,12 +268,8 @@ impl<'a> Row<'a> {
     }
 
     fn of(test: &'a str, setup: Setup, situation: Situation) -> Row<'a> {
-        let Situation { host_mmio, readonly, dma, cd, mtrr, kvm_mtrr } = situation;
-        let memory = match (host_mmio, readonly) {
-            (true, _) => Memory::HostMmio,
-            (_, true) => Memory::ReadOnly,
-            _ => Memory::Ram,
-        };
+        let Situation { dma, cd, mtrr, kvm_mtrr, .. } = situation;
+        let memory = Memory::of(situation);
         if dma && !cd && mtrr != kvm_mtrr { Row::Lookup(test, mtrr) } else { Row::Leaf { setup, cd, memory } }
     }
 }

@@ -24,6 +24,17 @@ impl fmt::Display for Setup {
     }
 }
 
+impl Memory {
+    /// The word for it.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Memory::Ram => "ram",
+            Memory::ReadOnly => "read-only",
+            Memory::HostMmio => "host-mmio",
+        }
+    }
+}
+
 impl fmt::Display for Row<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

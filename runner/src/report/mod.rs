@@ -1,5 +1,6 @@
 //! What people and programs see of a run: each cell as it comes, and the sum.
 
+mod diff;
 mod explain;
 mod human;
 mod identify;
@@ -13,6 +14,7 @@ mod types;
 mod verdict;
 mod witness;
 
+pub use diff::{Diff, Difference, Side, print_diff, print_diff_json};
 pub use explain::{Explained, explain, explain_json};
 pub use human::{Human, counted};
 pub use identify::{identify, identify_json};

@@ -4,12 +4,13 @@
 use super::verdict::{Cells, test};
 use crate::judge::Judge;
 use crate::model::policy::PolicyError;
-use crate::model::{Action, Effect, Setting};
+use crate::model::{Action, Effect, Replay, Setting};
 use crate::results::{CellOutcome, Run};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use wire::probe::Probe;
+use wire::record::Timed;
 
 /// What is behind a page, and what the guest asked for on the vCPU that timed it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -75,25 +76,10 @@ pub fn pages(judge: &Judge<'_>, run: &Run) -> Result<Vec<Page>, PolicyError> {
                 count += 1;
                 let other = beside.iter().find(|other| other.action == decision.action);
                 let by_architecture = other.and_then(|other| in_words(other.predicted.ok()?.expected));
-                let Setting { mtrr, pat, cd, leaf, device, readonly } = replay.setting(&timed);
-                let asked = Asked {
-                    vm: vm.to_owned(),
-                    target: if timed.times.get(Probe::Walk).is_some() {
-                        "page-table"
-                    } else if device {
-                        "host-mmio"
-                    } else if readonly {
-                        "read-only"
-                    } else {
-                        "ram"
-                    },
-                    mtrr: or_dash(mtrr),
-                    pat: or_dash(pat),
-                    cd,
-                };
+                let asked = Asked::of(replay, vm, &timed);
                 let answers = Answers {
                     times: or_dash(in_words(decision.seen)),
-                    leaf: or_dash(leaf),
+                    leaf: or_dash(replay.setting(&timed).leaf),
                     architecture: or_dash(by_architecture),
                     policy: or_dash(decision.predicted.ok().and_then(|by| in_words(by.expected))),
                     honoured: other.and_then(|other| other.proves()),
@@ -105,8 +91,22 @@ pub fn pages(judge: &Judge<'_>, run: &Run) -> Result<Vec<Page>, PolicyError> {
     Ok(pages)
 }
 
+impl Asked {
+    /// What was asked for of a page that is timed now, in VM configuration `vm`.
+    pub(super) fn of(replay: &Replay<'_>, vm: &str, timed: &Timed) -> Asked {
+        let Setting { mtrr, pat, cd, device, readonly, .. } = replay.setting(timed);
+        let target = match (device, readonly) {
+            _ if timed.times.get(Probe::Walk).is_some() => "page-table",
+            (true, _) => "host-mmio",
+            (false, true) => "read-only",
+            (false, false) => "ram",
+        };
+        Asked { vm: vm.to_owned(), target, mtrr: or_dash(mtrr), pat: or_dash(pat), cd }
+    }
+}
+
 /// A type that is predicted or seen, in words.
-fn in_words(effect: Effect) -> Option<String> {
+pub(super) fn in_words(effect: Effect) -> Option<String> {
     match effect {
         Effect::Type(memtype) => Some(memtype.to_string()),
         Effect::Types(types) => Some(types.to_string()),

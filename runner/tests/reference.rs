@@ -1,5 +1,12 @@
 //! The reference results: what stock kernels were really seen to do is what the present models expect.
 
+use kvm_memtype::config::{Set, Source};
+use kvm_memtype::guests;
+use kvm_memtype::judge::{Deviations, Judge};
+use kvm_memtype::model::policy::Policies;
+use kvm_memtype::plan::TestRef;
+use kvm_memtype::report::{self, Proposal};
+use kvm_memtype::results::Run;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -150,4 +157,38 @@ fn a_kernel_that_breaks_its_rules_is_a_regression() {
     );
     let (said, code) = diff(copy.path(), &stock);
     assert_eq!((code, &said["changed"][0]["kind"]), (Some(0), &"mended".into()));
+}
+
+/// What the kernel of a series answers to a proposal, in words.
+fn answers(series: &str, proposal: &str) -> String {
+    let set = Set::load(None).expect("configurations");
+    let sources = |kind| set.sources(kind).map(|(_, source)| source);
+    let policies = Policies::load(sources("policies")).expect("policies");
+    let tests: Vec<String> = guests::tests().expect("tests").iter().map(TestRef::id).collect();
+    let deviations = Deviations::load(sources("deviations"), &tests).expect("deviations");
+    let run = Run::read(&kernel(series).join("memtype")).expect("a run");
+    let cells: Vec<String> = run.header.cells.iter().map(|cell| cell.id.clone()).collect();
+    let source = Source { name: "proposal.toml".into(), text: format!("summary = \"a proposal\"\n{proposal}") };
+    let proposal = Proposal::read(&source, &policies, &cells).unwrap_or_else(|error| panic!("{error}"));
+    let found = report::answers(&Judge::new(&policies, &deviations), &policies, &proposal, &run);
+    found.iter().map(|(answer, count)| format!("{answer} {count}")).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn a_proposal_is_honoured_where_its_policy_holds_and_no_other_does() {
+    const CELLS: &str =
+        "cells = [\"memtype/mtrr-types@non-coherent-dma\", \"memtype/default-type@non-coherent-dma\"]\n";
+    let removed = format!("{CELLS}policy = \"kvm-6.11\"\ninstead-of = [\"kvm-pre-6.7\"]\n");
+    assert_eq!(answers("6.1.", &removed), "ignored 2");
+    assert_eq!(answers("6.12.", &removed), "honoured 2");
+    let kept = format!("{CELLS}policy = \"kvm-pre-6.7\"\ninstead-of = [\"kvm-6.11\"]\n");
+    assert_eq!((answers("6.1.", &kept), answers("7.2.", &kept)), ("honoured 2".into(), "ignored 2".into()));
+    // Both differ in what CR0.CD does; each kernel has its own way.
+    let cd = "cells = [\"memtype/cd@non-coherent-dma\"]\npolicy = \"kvm-pre-6.7\"\ninstead-of = [\"kvm-6.7\"]\n";
+    assert_eq!((answers("6.1.", cd), answers("7.2.", cd)), ("honoured 1".into(), "ignored 1".into()));
+    // They say the same of it.
+    let same = "cells = [\"memtype/mtrr-types\"]\npolicy = \"kvm-6.11\"\ninstead-of = [\"kvm-pre-6.7\"]\n";
+    assert_eq!(answers("7.2.", same), "open 1");
+    let asked = format!("{CELLS}asks = \"no-such-fact\"\n");
+    assert_eq!((answers("6.1.", &asked), answers("6.1.", CELLS)), ("refused 2".into(), "honoured 2".into()));
 }

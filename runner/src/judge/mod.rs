@@ -3,6 +3,7 @@
 
 mod candidates;
 mod cell;
+mod contrast;
 mod deviation;
 mod ending;
 mod kernel;
@@ -17,6 +18,7 @@ mod tests;
 
 pub use candidates::{Against, Candidate, Candidates, CellLog, Pair, Seen, Standing};
 pub use cell::{Departures, Judge, Judgement};
+pub use contrast::Contrast;
 pub use deviation::{Deviation, Deviations};
 pub use kernel::is_finding;
 pub use merge::{By, Point};

@@ -39,6 +39,11 @@ pub fn digest<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     hex(&hasher.finalize())
 }
 
+/// The SHA-256 of a text, in hexadecimal, as `sha256sum` has it of a file.
+pub fn digest_of_text(text: &str) -> String {
+    hex(&Sha256::digest(text))
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -169,6 +174,7 @@ mod tests {
         write(&dir.path().join("x"), b"abc").unwrap();
         let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(digest_of_file(&dir.path().join("x")).unwrap(), known);
+        assert_eq!(digest_of_text("abc"), known);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod image;
 mod init;
 mod kernel;
 mod mailbox;
+mod patch;
 mod results;
 mod unpack;
 
@@ -28,6 +29,9 @@ fn main() -> ExitCode {
     match Path::new(&name).file_name().and_then(OsStr::to_str) {
         Some("init") => init::main(),
         Some("kvm-memtype") => kvm_memtype::cli::main(&kvm_memtype::cli::args::Cli::parse()),
-        _ => cli::main(&cli::args::Lab::parse()),
+        _ => match cli::args::Lab::try_parse() {
+            Ok(lab) => cli::main(&lab),
+            Err(error) => cli::bisect::refused(&error),
+        },
     }
 }

@@ -2,9 +2,11 @@
 
 use crate::apt::Package;
 use crate::init::Module;
+use crate::patch::Record;
 use kvm_memtype::report::{CellVerdict, Repeats};
 use kvm_memtype::results::{self, ResultsError};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Component, Path, PathBuf};
@@ -32,6 +34,9 @@ pub struct Booted {
     pub memory: u32,
     /// What the kernel was made of; nothing for a local kernel.
     pub packages: Vec<Package>,
+    /// What its KVM was built of, where it is not the packages' own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kvm: Option<Record>,
     /// SHA-256 of the kernel, an ELF file.
     pub vmlinux: String,
     /// The kernel's command line.
@@ -86,6 +91,19 @@ impl Directory {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Puts configurations that the run was judged by into `config`, so that it can be judged again.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn put_configs(&self, configs: &BTreeMap<String, String>) -> io::Result<()> {
+        for (path, text) in configs {
+            let path = self.0.join("config").join(path);
+            fs::create_dir_all(path.parent().unwrap_or(&self.0))?;
+            fs::write(path, text)?;
+        }
+        Ok(())
     }
 
     /// Puts a piece of a file where it belongs.

@@ -5,5 +5,5 @@ mod resolve;
 mod sources;
 
 pub use private::{Apt, AptError, HELPER};
-pub use resolve::{Package, Resolved, newest};
+pub use resolve::{Package, Resolved, named, newest};
 pub use sources::{Archive, NoArchive};

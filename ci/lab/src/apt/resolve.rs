@@ -58,8 +58,15 @@ pub fn newest(apt: &Apt, spec: &Spec) -> Result<Resolved, AptError> {
     }
     let star = best.as_ref().and_then(|package| image.star(&package.name)).ok_or_else(nothing)?;
     let release = spec.release.with(star);
-    let names = spec.packages(&release);
-    Ok(Resolved { packages: select(&apt.show(&names)?, &names)?, release })
+    Ok(Resolved { packages: named(apt, &spec.packages(&release))?, release })
+}
+
+/// The packages of these names, in this order, as the archive has them.
+///
+/// # Errors
+/// One is not there, or apt fails.
+pub fn named(apt: &Apt, names: &[String]) -> Result<Vec<Package>, AptError> {
+    select(&apt.show(names)?, names)
 }
 
 /// The packages of these names, in this order.

@@ -15,6 +15,9 @@ pub struct Lab {
     /// Read files of kernels from this directory too; one of the name of another replaces it.
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub kernels: Option<PathBuf>,
+    /// Read patches from this directory too; one of the name of another replaces it.
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub patches: Option<PathBuf>,
 }
 
 const EXIT_CODES: &str = "\
@@ -31,8 +34,25 @@ A kernel is the name of a file in ci/kernels, and words for this boot after comm
   lab run 7.2,clearcpuid=ss               a word for the kernel's command line
   lab run 6.12,kvm_intel.ept=0            a parameter of a module of KVM
   lab run 6.12,cpu=corei7_skylake_x       a CPU model of the emulator
+  lab run 6.1+PATCH                       its KVM with a patch of ci/kernels/patches
   lab run --tree ~/linux --suite memtype  what `make` left in a tree
   lab run 6.1 -- pat-msr --jobs 2         what is behind -- goes to `kvm-memtype run`";
+
+const SURVIVED: &str = "\
+Exit codes:
+  0  each mutant was killed or has a reason to survive, and each stock KVM is as expected
+  1  one survived without a reason, or one with a reason was killed, or a stock KVM is not as expected
+  2  wrong usage, or a mistake in a mutant's file
+  3  the host or the harness is broken, or a mutant does not apply or build";
+
+const BISECTED: &str = "\
+  git bisect run lab bisect . -- memtype/default-type
+
+Exit codes, as git bisect has them:
+  0    good: all is as expected
+  1    bad: something is not, or the kernel died in a suite
+  125  it cannot be told: the tree does not build, does not boot, or its KVM does not load
+  128  stop: wrong usage, or the host or the harness is broken";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -44,7 +64,14 @@ pub enum Verb {
     Fetch(FetchArgs),
     /// Build Bochs, so that `run` and `kvm-memtype run --machine bochs` find it.
     Bochs(BochsArgs),
-    /// List the kernels and what is cached of them.
+    /// Build KVMs that are wrong on purpose, run suites on each, and say which notices it: the mutants of
+    /// ci/kernels/mutants.
+    #[command(after_help = SURVIVED)]
+    Mutants(Mutants),
+    /// Build a kernel's tree and run suites on it, for `git bisect run`.
+    #[command(after_help = BISECTED)]
+    Bisect(Bisect),
+    /// List the kernels, what is cached of them, and the patches.
     List,
     /// Say what this host lacks for the lab.
     Doctor,
@@ -95,15 +122,12 @@ pub struct Run {
     /// The CPU model, in the emulator's words.
     #[arg(long, value_name = "MODEL")]
     pub cpu: Option<String>,
-    /// The machine.
-    #[arg(long, value_enum, default_value = "bochs")]
-    machine: Machine,
-    /// How to come by Bochs.
+    /// How they are booted.
     #[command(flatten)]
-    pub bochs: BochsArgs,
-    /// Run on AMD: the same as `--machine qemu-svm`.
-    #[arg(long, conflicts_with = "machine")]
-    amd: bool,
+    pub booting: Booting,
+    /// Kernels at a time; without it two per CPU of this host. Each takes half a GiB.
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
     /// Suites, run one after the other in one boot.
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "default,memtype")]
     pub suite: Vec<String>,
@@ -118,22 +142,6 @@ pub struct Run {
     /// address of a PCI device.
     #[arg(long, value_name = "TARGET")]
     pub destructive: Vec<String>,
-    /// Kernels at a time; without it two per CPU of this host. Each takes half a GiB.
-    #[arg(short, long, value_name = "N")]
-    pub jobs: Option<NonZeroUsize>,
-    /// Where results go.
-    #[arg(long, value_name = "DIR", default_value = "lab-results", value_hint = ValueHint::DirPath)]
-    pub results: PathBuf,
-    /// Look for newer packages although some are cached.
-    #[arg(long)]
-    pub newest: bool,
-    /// Seconds without a sign of life after which a kernel counts as hung: a cell that ends, or before the first suite
-    /// something on the console.
-    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = clap::value_parser!(u64).range(1..))]
-    pub silence: u64,
-    /// Seconds after which a kernel that is not done counts as hung, whatever it does.
-    #[arg(long, value_name = "SECONDS", default_value = "1800", value_parser = clap::value_parser!(u64).range(1..))]
-    pub timeout: u64,
     /// Arguments for `kvm-memtype run` in the machine.
     #[arg(last = true, value_name = "ARGUMENT")]
     pub arguments: Vec<String>,
@@ -147,15 +155,99 @@ impl Run {
         let destructive = self.destructive.iter().flat_map(|target| ["--destructive".to_owned(), target.clone()]);
         repeat.into_iter().flatten().chain(busy).chain(destructive).chain(self.arguments.iter().cloned()).collect()
     }
+}
 
+/// How a kernel is booted, and for how long.
+#[derive(Debug, Clone, Args)]
+pub struct Booting {
+    /// The machine.
+    #[arg(long, value_enum, default_value = "bochs")]
+    machine: Machine,
+    /// How to come by Bochs.
+    #[command(flatten)]
+    pub bochs: BochsArgs,
+    /// Run on AMD: the same as `--machine qemu-svm`.
+    #[arg(long, conflicts_with = "machine")]
+    amd: bool,
+    /// Where results go.
+    #[arg(long, value_name = "DIR", default_value = "lab-results", value_hint = ValueHint::DirPath)]
+    pub results: PathBuf,
+    /// Look for newer packages although some are cached.
+    #[arg(long)]
+    pub newest: bool,
+    /// Seconds without a sign of life after which a kernel counts as hung: a cell that ends, or before the first suite
+    /// something on the console.
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = clap::value_parser!(u64).range(1..))]
+    pub silence: u64,
+    /// Seconds after which a kernel that is not done counts as hung, whatever it does.
+    #[arg(long, value_name = "SECONDS", default_value = "1800", value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
+}
+
+impl Booting {
     /// The machine that is asked for.
     pub fn machine(&self) -> Machine {
         if self.amd { Machine::QemuSvm } else { self.machine }
     }
 }
 
-/// How to come by Bochs.
+/// Arguments of `mutants`.
 #[derive(Debug, Args)]
+pub struct Mutants {
+    /// Mutants by name, as `no-zap` or, of one kernel, `no-zap.6.1`; without any all.
+    #[arg(value_name = "MUTANT")]
+    pub names: Vec<String>,
+    /// Read mutants from this directory instead.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub mutants: Option<PathBuf>,
+    /// Leave out the stock KVM of each kernel, which is built and run in the same way and must be as expected.
+    #[arg(long)]
+    pub no_control: bool,
+    /// Run all cells of the suites on each mutant, not only up to the first that kills it.
+    #[arg(long)]
+    pub all: bool,
+    /// Mutants at a time; without it one per CPU of this host. Each takes half a GiB.
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
+    /// How to print the sum.
+    #[arg(long, value_enum, default_value = "human")]
+    pub format: MutantsFormat,
+    /// How they are booted.
+    #[command(flatten)]
+    pub booting: Booting,
+}
+
+/// How to print the sum of mutants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MutantsFormat {
+    /// For people.
+    Human,
+    /// A table in Markdown.
+    Markdown,
+}
+
+/// Arguments of `bisect`.
+#[derive(Debug, Args)]
+pub struct Bisect {
+    /// The tree. Its configuration is `.config`, as for `lab run --tree`.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub tree: PathBuf,
+    /// What to give `make` there; it is run without it first as `make olddefconfig`.
+    #[arg(long, value_name = "WORDS", default_value = "bzImage modules")]
+    pub make: String,
+    /// Suites, run one after the other in one boot.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "memtype")]
+    pub suite: Vec<String>,
+    /// How it is booted.
+    #[command(flatten)]
+    pub booting: Booting,
+    /// Arguments for `kvm-memtype run` in the machine.
+    #[arg(last = true, value_name = "ARGUMENT")]
+    pub arguments: Vec<String>,
+}
+
+/// How to come by Bochs.
+#[derive(Debug, Clone, Args)]
 pub struct BochsArgs {
     /// The source's tarball, in place of the one that is fetched from the machine's own Debian mirror.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]

@@ -2,7 +2,7 @@
 
 use super::{Failure, Outcome};
 use crate::apt::{self, Archive};
-use crate::{bochs, cache};
+use crate::{bochs, cache, patch};
 use kvm_memtype::machine::program::on_path;
 
 /// A program, and the Debian package that has it.
@@ -28,6 +28,8 @@ pub fn doctor() -> Result<Outcome, Failure> {
     let bochs = if is_built { Vec::new() } else { missing(&bochs::TOOLS) };
     let does = packages.is_empty() && bochs.is_empty();
     say("stock kernels", &packages, "");
+    // What packages of a kernel's source are taken apart with is needed for any package.
+    say("6.1+PATCH, mutants", &missing(&patch::TOOLS), "");
     say("--machine bochs", &bochs, if is_built { ", built" } else { ", will be built" });
     // Debian's build has no display that displays nothing, see the runner's machine::bochs.
     say(

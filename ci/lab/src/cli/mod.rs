@@ -1,17 +1,22 @@
 //! The lab's command line: one file a verb.
 
 pub mod args;
+pub mod bisect;
 mod bochs;
 mod doctor;
 mod fetch;
 mod list;
+mod mutants;
+mod pool;
 mod progress;
 mod run;
+mod stop;
 mod summary;
 mod task;
 
 use crate::fetch::FetchError;
 use crate::kernel::LocalError;
+use crate::patch::PatchError;
 use args::{Lab, Verb};
 use kvm_memtype::config::ConfigError;
 use kvm_memtype::execute::chain;
@@ -45,6 +50,8 @@ pub fn main(lab: &Lab) -> ExitCode {
         Verb::Run(args) => run::run(lab, args),
         Verb::Fetch(args) => fetch::fetch(lab, args),
         Verb::Bochs(args) => bochs::build(args),
+        Verb::Mutants(args) => mutants::mutants(lab, args),
+        Verb::Bisect(args) => return bisect::bisect(args),
         Verb::List => list::list(lab),
         Verb::Doctor => doctor::doctor(),
     };
@@ -63,6 +70,21 @@ pub fn main(lab: &Lab) -> ExitCode {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Failure::Usage(chain(&error))
+    }
+}
+
+impl From<PatchError> for Failure {
+    fn from(error: PatchError) -> Self {
+        match error {
+            PatchError::Read { .. }
+            | PatchError::Config(_)
+            | PatchError::Mutant { .. }
+            | PatchError::NoBuild(_)
+            | PatchError::NoDiff { .. }
+            | PatchError::Stray { .. }
+            | PatchError::Empty(_) => Failure::Usage(chain(&error)),
+            _ => Failure::Broken(chain(&error)),
+        }
     }
 }
 

@@ -2,30 +2,32 @@
 
 use super::args::{Lab, Run};
 use super::progress::{Line, Progress};
+use super::stop::{STOP, listen};
 use super::summary::Summary;
-use super::task::{Listener, Origin, Task};
-use super::{Failure, Outcome};
+use super::task::{Change, Listener, Origin, Task, Work};
+use super::{Failure, Outcome, pool};
 use crate::cache;
 use crate::kernel::{Kernels, Local, Variant, param};
+use crate::patch::Patches;
 use kvm_memtype::config::{ConfigError, Set};
 use kvm_memtype::execute::chain;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Instant;
-
-/// Set by SIGINT, SIGTERM or SIGHUP: machines are stopped, and what came so far stays. The second of them ends the
-/// process at once, and the machines with it.
-static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Boots all kernels that are asked for.
 pub fn run(lab: &Lab, args: &Run) -> Result<Outcome, Failure> {
     let tasks = tasks(lab, args)?;
     let set = Set::load(None)?;
-    args.suite.iter().try_for_each(|suite| set.source("suites", "suite", suite).map(drop))?;
+    let is_of_patches = |suite: &str| {
+        let has = |change: &Change| change.configs.contains_key(&format!("suites/{suite}.toml"));
+        !tasks.is_empty() && tasks.iter().all(|task| task.change.as_ref().is_some_and(has))
+    };
+    let mut built_in = args.suite.iter().filter(|suite| !is_of_patches(suite));
+    built_in.try_for_each(|suite| set.source("suites", "suite", suite).map(drop))?;
     // The second would write over what the first left.
     if let Some((_, suite)) = args.suite.iter().enumerate().find(|(n, suite)| args.suite[..*n].contains(suite)) {
         return Err(Failure::Usage(format!("suite `{suite}` is named twice")));
@@ -35,63 +37,49 @@ pub fn run(lab: &Lab, args: &Run) -> Result<Outcome, Failure> {
     // Twice as many as there are CPUs: three kernels on two of them take as long as one and a half, not two.
     let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let jobs = args.jobs.map_or(2 * cpus, NonZeroUsize::get);
-    let (next, worst, progress) = (AtomicUsize::new(0), Mutex::new(Outcome::AsExpected), Progress::new());
-    thread::scope(|scope| {
-        for _ in 0..jobs.min(tasks.len()) {
-            scope.spawn(|| {
-                while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = one(task, args, &root, &progress);
-                    // Poisoned only by a panic, which the scope tells of.
-                    if let Ok(mut worst) = worst.lock() {
-                        *worst = outcome.max(*worst);
-                    }
-                }
-            });
-        }
-    });
-    Ok(worst.into_inner().unwrap_or(Outcome::Broken))
+    let (progress, arguments) = (Progress::new(), args.inner());
+    let work = Work { booting: &args.booting, suites: &args.suite, arguments: &arguments };
+    let outcomes = pool::each(jobs, &tasks, |task| one(task, work, &root, &progress));
+    Ok(outcomes.into_iter().max().unwrap_or(Outcome::Broken))
 }
 
 /// Boots one kernel and says what came of it.
-fn one(task: &Task, args: &Run, root: &Path, progress: &Progress) -> Outcome {
+fn one(task: &Task, work: Work<'_>, root: &Path, progress: &Progress) -> Outcome {
     let (began, line) = (Instant::now(), progress.line(&task.variant.to_string()));
     if STOP.load(Ordering::Relaxed) {
         line.end(&format!("{}  not run", task.variant));
         return Outcome::Broken;
     }
-    let came = task.run(args, root, &STOP, &line);
+    let came = task.run(work, root, &STOP, &line);
     let seconds = began.elapsed().as_secs_f64();
     let summary = match came {
-        Ok(came) => Summary::new(&task.variant, &args.suite, &came, seconds),
+        Ok(came) => Summary::new(&task.variant, work.suites, &came, seconds),
         Err(error) => Summary::broken(&task.variant, &chain(error.as_ref())),
     };
     line.end(&summary.text);
     summary.outcome
 }
 
-fn listen() -> Result<(), Failure> {
-    let handler = || {
-        if STOP.swap(true, Ordering::SeqCst) {
-            std::process::exit(3);
-        }
-    };
-    ctrlc::set_handler(handler).map_err(|error| Failure::Broken(format!("cannot handle signals: {error}")))
-}
-
 /// What is asked for, in its order.
 fn tasks(lab: &Lab, args: &Run) -> Result<Vec<Task>, Failure> {
     let kernels = Kernels::load(lab.kernels.as_deref())?;
     let mut tasks = Vec::new();
+    let patches = Patches::load(lab.patches.as_deref())?;
     for name in &args.names {
         let variant: Variant = name.parse().map_err(Failure::Usage)?;
-        tasks.push(Task { origin: Origin::Debian(kernels.get(&variant.kernel)?.clone()), variant });
+        let change = (!variant.patches.is_empty()).then(|| change(&variant, &patches)).transpose()?;
+        tasks.push(Task { origin: Origin::Debian(kernels.get(&variant.kernel)?.clone()), variant, change });
     }
     if let (Some(image), Some(modules)) = (&args.bzimage, &args.modules) {
-        tasks.push(Task { origin: Origin::Local(Local::new(image, modules)?), variant: Variant::local(image) });
+        tasks.push(Task {
+            origin: Origin::Local(Local::new(image, modules)?),
+            variant: Variant::local(image),
+            change: None,
+        });
     }
     for tree in &args.tree {
         let name = fs::canonicalize(tree).unwrap_or_else(|_| tree.clone());
-        tasks.push(Task { origin: Origin::Local(Local::tree(tree)?), variant: Variant::local(&name) });
+        tasks.push(Task { origin: Origin::Local(Local::tree(tree)?), variant: Variant::local(&name), change: None });
     }
     for task in &mut tasks {
         let variant = &mut task.variant;
@@ -100,7 +88,8 @@ fn tasks(lab: &Lab, args: &Run) -> Result<Vec<Task>, Failure> {
             variant.params.push(param(word).map_err(Failure::Usage)?);
         }
         variant.cpu = variant.cpu.take().or_else(|| args.cpu.clone());
-        let modules: Vec<String> = task.origin.modules(args.machine()).map(|name| name.replace('-', "_")).collect();
+        let modules: Vec<String> =
+            task.origin.modules(args.booting.machine()).map(|name| name.replace('-', "_")).collect();
         if let Some((module, _)) = task.variant.params.iter().find(|(module, _)| !modules.contains(module)) {
             return Err(ConfigError::no_such("module", module, modules.iter().map(String::as_str)).into());
         }
@@ -113,6 +102,18 @@ fn tasks(lab: &Lab, args: &Run) -> Result<Vec<Task>, Failure> {
         )));
     }
     Ok(tasks)
+}
+
+/// What the patches of a variant change. Of several the last one says what is expected.
+fn change(variant: &Variant, patches: &Patches) -> Result<Change, Failure> {
+    let mut change = Change::default();
+    for name in &variant.patches {
+        let patch = patches.get(name)?;
+        change.diffs.push(patch.diff(&variant.kernel)?);
+        change.configs.append(&mut patch.configs()?);
+        change.policy = Some(patch.note.policy.clone());
+    }
+    Ok(change)
 }
 
 impl Listener for Line<'_> {

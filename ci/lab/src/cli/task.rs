@@ -1,6 +1,6 @@
 //! One kernel: from its files to what came of its boot.
 
-use super::args::{Machine, Run};
+use super::args::{Booting, Machine};
 use super::bochs;
 use crate::boot::{self, Boot, Ending, Limits, Watch};
 use crate::cache;
@@ -9,11 +9,13 @@ use crate::image;
 use crate::init::{Job, Module, Parameter, Power};
 use crate::kernel::{Local, MODULES, MODULES_AMD, Spec, Variant};
 use crate::mailbox::Event;
+use crate::patch::{Builder, Built, Diff};
 use crate::results::{Booted, CONSOLE, Directory, Emulator};
 use kvm_memtype::execute::chain;
 use kvm_memtype::host::{CLOCK, EMULATOR};
 use kvm_memtype::machine::bochs::{Bochs, VARIABLE};
 use kvm_memtype::machine::qemu;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
@@ -26,6 +28,30 @@ pub struct Task {
     pub variant: Variant,
     /// Where it is from.
     pub origin: Origin,
+    /// What is changed in it.
+    pub change: Option<Change>,
+}
+
+/// What is changed in a kernel's KVM.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// Diffs, applied in this order; without any it is only built anew.
+    pub diffs: Vec<Diff>,
+    /// Configurations that are laid over the built-in ones: path, as in `policies/NAME.toml`, and text.
+    pub configs: BTreeMap<String, String>,
+    /// The policy by which it is judged; without one that which is selected by what is probed.
+    pub policy: Option<String>,
+}
+
+/// What is run in a kernel.
+#[derive(Debug, Clone, Copy)]
+pub struct Work<'a> {
+    /// How it is booted.
+    pub booting: &'a Booting,
+    /// Suites, run one after the other.
+    pub suites: &'a [String],
+    /// Arguments for `kvm-memtype run`.
+    pub arguments: &'a [String],
 }
 
 /// Where a kernel is from.
@@ -58,6 +84,8 @@ pub struct Came {
     pub release: Option<String>,
     /// Suites that ended.
     pub suites: Vec<Ended>,
+    /// Whether a suite began.
+    pub began: bool,
     /// What was left out, and why.
     pub without: Vec<String>,
     /// Whether all should have been there: nothing may be left out where kernel and machine are the lab's own choice.
@@ -91,19 +119,26 @@ impl Task {
     /// The kernel cannot be had, or the machine cannot be run. Whatever the kernel does is an [`Ending`].
     pub fn run(
         &self,
-        args: &Run,
+        work: Work<'_>,
         root: &Path,
         stop: &AtomicBool,
         listener: &dyn Listener,
     ) -> Result<Came, Box<dyn Error>> {
-        let say = |text: &str| listener.say(text);
+        let (args, say) = (work.booting, |text: &str| listener.say(text));
         let fetch = Fetch { root, newest: args.newest, say: &say };
         let amd = args.machine() == Machine::QemuSvm;
         let ready = match &self.origin {
             Origin::Debian(spec) => fetch.debian(spec)?,
             Origin::Local(local) => fetch.local(local, amd)?,
         };
-        let (mut contents, mut without) = (self.modules(&ready, args.machine())?, Vec::new());
+        let built = match (&self.origin, &self.change) {
+            (Origin::Debian(spec), Some(change)) => {
+                let release = ready.resolved.as_ref().map(|resolved| resolved.release.as_str()).unwrap_or_default();
+                Some(Builder { fetch: &fetch, spec, release, amd }.build(&change.diffs)?)
+            }
+            _ => None,
+        };
+        let (mut contents, mut without) = (self.modules(&ready, built.as_ref(), args.machine())?, Vec::new());
         let mut modules: Vec<Module> = contents.iter().map(|(name, _)| self.module(name)).collect();
         match stub(&contents) {
             Ok(stub) => {
@@ -119,8 +154,10 @@ impl Task {
         };
         let standard = || if bochs.is_some() { boot::bochs::cpu() } else { boot::qemu::CPU.to_owned() };
         let cpu = self.variant.cpu.clone().unwrap_or_else(standard);
-        let job = self.job(args, modules, emulator.clock.clone())?;
-        let initrd = image::initrd(&job, &contents)?;
+        let job = self.job(work, modules, emulator.clock.clone())?;
+        let none = BTreeMap::new();
+        let configs = self.change.as_ref().map_or(&none, |change| &change.configs);
+        let initrd = image::initrd(&job, &contents, configs)?;
         let vmlinux = fs::read(ready.vmlinux())?;
         let cmdline = self.cmdline(&contents);
         let boot = Boot { vmlinux: &vmlinux, initrd: &initrd, cmdline: &cmdline, cpu: &cpu };
@@ -131,6 +168,7 @@ impl Task {
             cpu: cpu.clone(),
             memory: boot::MEMORY,
             packages: ready.resolved.as_ref().map(|resolved| resolved.packages.clone()).unwrap_or_default(),
+            kvm: built.map(|built| built.record),
             vmlinux: cache::digest_of_file(&ready.vmlinux())?,
             cmdline: cmdline.clone(),
             modules: job.modules,
@@ -139,7 +177,8 @@ impl Task {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let dir = Directory::make(&args.results, &booted)?;
-        let (mut release, mut suites) = (None, Vec::new());
+        dir.put_configs(configs)?;
+        let (mut release, mut suites, mut began) = (None, Vec::new(), false);
         let mut each = |event: &Event, piece: Vec<u8>| {
             match event.clone() {
                 Event::Up { release: is, uptime } => {
@@ -148,7 +187,10 @@ impl Task {
                 }
                 Event::Without { what } => without.push(what),
                 Event::Ready { uptime } => say(&format!("KVM is there after {uptime} s of the machine's time")),
-                Event::Suite { suite } => say(&format!("suite {suite}")),
+                Event::Suite { suite } => {
+                    began = true;
+                    say(&format!("suite {suite}"));
+                }
                 Event::Cell { cell } => listener.cell(&cell),
                 Event::Piece { path, offset } => dir.put(&path, offset, &piece)?,
                 Event::Ended { suite, code, said } => suites.push(Ended { suite, code, said }),
@@ -164,12 +206,18 @@ impl Task {
             None => boot::qemu::run(&boot, watch)?,
         };
         let complete = bochs.is_some() && matches!(self.origin, Origin::Debian(_));
-        Ok(Came { ending, release, suites, without, complete, dir })
+        Ok(Came { ending, release, suites, began, without, complete, dir })
     }
 
     /// Names and contents of the kernel's modules, in the order in which they are loaded. What is built in has none.
-    fn modules(&self, ready: &Ready, machine: Machine) -> Result<Vec<(String, Vec<u8>)>, std::io::Error> {
-        let files = self.origin.modules(machine).filter_map(|name| Some((name, ready.module(name)?)));
+    fn modules(
+        &self,
+        ready: &Ready,
+        built: Option<&Built>,
+        machine: Machine,
+    ) -> Result<Vec<(String, Vec<u8>)>, std::io::Error> {
+        let file = |name| built.and_then(|built| built.module(name)).or_else(|| ready.module(name));
+        let files = self.origin.modules(machine).filter_map(|name| Some((name, file(name)?)));
         files.map(|(name, path)| Ok((name.to_owned(), fs::read(path)?))).collect()
     }
 
@@ -191,8 +239,16 @@ impl Task {
         Module { path: image::module_path(name), parameters, optional: false }
     }
 
-    fn job(&self, args: &Run, modules: Vec<Module>, clock: Option<String>) -> Result<Job, Box<dyn Error>> {
-        let emulator = match args.machine() {
+    fn job(&self, work: Work<'_>, modules: Vec<Module>, clock: Option<String>) -> Result<Job, Box<dyn Error>> {
+        let mut arguments = Vec::new();
+        if let Some(change) = &self.change {
+            let config = (!change.configs.is_empty()).then(|| ["--config".to_owned(), image::CONFIG.to_owned()]);
+            let policy = change.policy.iter().flat_map(|policy| ["--policy".to_owned(), policy.clone()]);
+            arguments.extend(config.into_iter().flatten().chain(policy));
+        }
+        arguments.extend_from_slice(work.arguments);
+        let machine = work.booting.machine();
+        let emulator = match machine {
             Machine::Bochs | Machine::StockBochs => "bochs",
             Machine::QemuSvm => "qemu-svm",
         };
@@ -206,10 +262,10 @@ impl Task {
             time: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
             modules,
             parameters: self.variant.params.iter().filter_map(parameter).collect(),
-            suites: args.suite.clone(),
-            arguments: args.inner(),
+            suites: work.suites.to_vec(),
+            arguments,
             environment: environment.collect(),
-            power: if args.machine() == Machine::QemuSvm { Power::Qemu } else { Power::Bochs },
+            power: if machine == Machine::QemuSvm { Power::Qemu } else { Power::Bochs },
         })
     }
 }

@@ -4,7 +4,8 @@ mod keep;
 
 use crate::apt::{self, Apt, AptError, Archive, NoArchive, Package, Resolved};
 use crate::cache::{self, Draft};
-use crate::kernel::{Local, MODULES, MODULES_AMD, Spec, module_name};
+use crate::kernel::{Build, Local, MODULES, MODULES_AMD, Spec, module_name};
+use crate::patch::PatchError;
 use crate::unpack::deb::{self, DebError};
 use crate::unpack::module;
 use keep::{Keep, KeepError};
@@ -158,6 +159,34 @@ impl Fetch<'_> {
         Ok(Ready { dir, resolved: None })
     }
 
+    /// The packages that the KVM of a release is built of: the source, the headers, and the libraries. They are looked up
+    /// once for each release.
+    ///
+    /// # Errors
+    /// The archive cannot be asked, or no longer has them.
+    pub fn build_packages(&self, spec: &Spec, build: &Build, release: &str) -> Result<[Vec<Package>; 3], PatchError> {
+        let parts = spec.build_packages(build, release);
+        let names: Vec<String> = parts.iter().flatten().cloned().collect();
+        let key = cache::digest([spec.text.as_str()].into_iter().chain(names.iter().map(String::as_str)));
+        let record = self.root.join("resolved").join(format!("{}-build-{}.json", spec.id, &key[..8]));
+        let _lock = self.lock(spec)?;
+        let known = fs::read(&record).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let packages: Vec<Package> = match known {
+            Some(packages) if !self.newest => packages,
+            _ => {
+                let apt = self.apt(spec)?;
+                if !apt.has_lists() {
+                    apt.update().map_err(FetchError::from)?;
+                }
+                let packages = apt::named(&apt, &names).map_err(PatchError::Gone)?;
+                cache::write(&record, &serde_json::to_vec_pretty(&packages).map_err(io::Error::from)?)?;
+                packages
+            }
+        };
+        let mut packages = packages.into_iter();
+        Ok(parts.map(|part| packages.by_ref().take(part.len()).collect()))
+    }
+
     /// The file of a package, from the cache or the archive.
     ///
     /// # Errors
@@ -214,7 +243,8 @@ impl Fetch<'_> {
     }
 
     fn record(&self, spec: &Spec) -> PathBuf {
-        self.root.join("resolved").join(format!("{}.json", spec.id))
+        // Checkouts that have other files of the kernel look up their own.
+        self.root.join("resolved").join(format!("{}-{}.json", spec.id, &digest(spec)[..8]))
     }
 
     fn dir(&self, parts: &[String]) -> PathBuf {

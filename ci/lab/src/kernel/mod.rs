@@ -6,7 +6,7 @@ mod spec;
 
 pub use local::{Local, LocalError, is_builtin_list, module_name};
 pub use name::{Variant, param};
-pub use spec::{Kernels, Spec};
+pub use spec::{Build, Kernels, Spec};
 
 /// The modules that make /dev/kvm on Intel, in the order in which they are loaded.
 pub const MODULES: [&str; 3] = ["irqbypass", "kvm", "kvm-intel"];

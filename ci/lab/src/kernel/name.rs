@@ -1,14 +1,16 @@
-//! Variants of a kernel: words for its command line, parameters of its modules, another CPU.
+//! Variants of a kernel: patches of its KVM, words for its command line, parameters of its modules, another CPU.
 
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-/// A kernel's name, and how it is started: `6.12,clearcpuid=ss,kvm_intel.ept=0,cpu=corei7_skylake_x`.
+/// A kernel's name, patches, and how it is started: `6.12+mine,clearcpuid=ss,kvm_intel.ept=0,cpu=corei7_skylake_x`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Variant {
     /// Id of the kernel.
     pub kernel: String,
+    /// Names of patches of its KVM, in the order in which they are applied.
+    pub patches: Vec<String>,
     /// Words for the kernel's command line.
     pub cmdline: Vec<String>,
     /// Parameters of modules: module with `_` for `-`, and what it is given, `name=value`.
@@ -22,7 +24,12 @@ impl FromStr for Variant {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut words = text.split(',');
-        let mut variant = Variant { kernel: words.next().unwrap_or_default().to_owned(), ..Variant::default() };
+        let mut names = words.next().unwrap_or_default().split('+').map(str::to_owned);
+        let kernel = names.next().unwrap_or_default();
+        let mut variant = Variant { kernel, patches: names.collect(), ..Variant::default() };
+        if variant.patches.iter().any(String::is_empty) {
+            return Err(format!("`{text}` has a `+` without the name of a patch behind it, as in `6.1+PATCH`"));
+        }
         if variant.kernel.is_empty() {
             return Err(format!("`{text}` does not begin with the name of a kernel, as in `6.12,clearcpuid=ss`"));
         }
@@ -80,6 +87,7 @@ fn is_kvm(key: &str) -> bool {
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.kernel)?;
+        self.patches.iter().try_for_each(|patch| write!(f, "+{patch}"))?;
         self.cmdline.iter().try_for_each(|word| write!(f, ",{word}"))?;
         self.params.iter().try_for_each(|(module, value)| write!(f, ",{module}.{value}"))?;
         self.cpu.iter().try_for_each(|cpu| write!(f, ",cpu={cpu}"))
@@ -107,8 +115,15 @@ mod tests {
     }
 
     #[test]
+    fn patches_stand_behind_the_kernel() {
+        let variant: Variant = "6.1+one+two,nosmep".parse().unwrap();
+        assert_eq!((variant.kernel.as_str(), variant.to_string().as_str()), ("6.1", "6.1+one+two,nosmep"));
+        assert_eq!(variant.patches, ["one", "two"]);
+    }
+
+    #[test]
     fn what_is_no_name_is_refused() {
-        for text in ["", ",ept=0", "6.1,", "6.1,a/b", "6.1,a b", "6.1,a\"b"] {
+        for text in ["", "+one", "6.1+", "6.1++two", ",ept=0", "6.1,", "6.1,a/b", "6.1,a b", "6.1,a\"b"] {
             assert!(text.parse::<Variant>().is_err(), "{text}");
         }
         for word in ["ept=0", ".ept=0", "kvm_intel.ept", "kvm_intel.=0", "kvm_intel.ept="] {

@@ -9,6 +9,8 @@ use toml::Spanned;
 
 /// What stands for the release in the names of packages.
 const RELEASE: &str = "{release}";
+/// What stands for the release up to its `*` in the names of packages: without the flavour.
+const VERSION: &str = "{version}";
 
 /// A kernel, a file under `ci/kernels`; its id is the file's name.
 #[derive(Debug, Clone)]
@@ -27,8 +29,25 @@ pub struct Spec {
     pub modules: Vec<String>,
     /// Modules that make /dev/kvm on AMD.
     pub modules_amd: Vec<String>,
-    /// The file's text: another text is another kernel.
+    /// What its KVM is built anew of; nothing where that is not known.
+    pub build: Option<Build>,
+    /// What decides about the packages: another text is another kernel.
     pub text: String,
+}
+
+/// What kvm.ko and the modules of the vendors are built of.
+#[derive(Debug, Clone)]
+pub struct Build {
+    /// The policy by which the KVM is judged when it is built without a patch.
+    pub policy: String,
+    /// The package with the source.
+    pub source: String,
+    /// The packages with the headers and the programs of the build, with `{release}` or `{version}` in them.
+    pub headers: Vec<String>,
+    /// The packages with the shared libraries that these programs want; they are used from a directory of the cache.
+    pub libraries: Vec<String>,
+    /// Variables for make, such as `CONFIG_X=`.
+    pub make: Vec<String>,
 }
 
 /// What is in the file.
@@ -41,6 +60,19 @@ struct File {
     packages: Spanned<Vec<Spanned<String>>>,
     modules: Spanned<Vec<Spanned<String>>>,
     modules_amd: Spanned<Vec<Spanned<String>>>,
+    build: Option<BuildTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BuildTable {
+    policy: String,
+    source: Spanned<String>,
+    headers: Spanned<Vec<Spanned<String>>>,
+    #[serde(default)]
+    libraries: Vec<Spanned<String>>,
+    #[serde(default)]
+    make: Vec<Spanned<String>>,
 }
 
 impl Spec {
@@ -61,24 +93,33 @@ impl Spec {
                 Err(ConfigError::at(source, name.span(), message))
             }
         };
+        let suites = words(source, "suite", file.suites)?;
+        let packages: Vec<String> =
+            filled(source, "package", file.packages)?.into_iter().map(with_release).collect::<Result<_, _>>()?;
+        let text = [suites.join(" "), release.with("*"), packages.join(" ")].join("\n");
         Ok(Spec {
             id: source.id().to_owned(),
             summary: file.summary,
-            suites: words(source, "suite", file.suites)?,
+            suites,
             release,
-            packages: filled(source, "package", file.packages)?
-                .into_iter()
-                .map(with_release)
-                .collect::<Result<_, _>>()?,
+            packages,
             modules: modules(source, file.modules)?,
             modules_amd: modules(source, file.modules_amd)?,
-            text: source.text.clone(),
+            build: file.build.map(|table| build(source, table)).transpose()?,
+            text,
         })
     }
 
     /// The packages of that release.
     pub fn packages(&self, release: &str) -> Vec<String> {
         self.packages.iter().map(|name| name.replace(RELEASE, release)).collect()
+    }
+
+    /// The packages of that release of which its KVM is built: the source, the headers, and the libraries.
+    pub fn build_packages(&self, build: &Build, release: &str) -> [Vec<String>; 3] {
+        let version = release.strip_suffix(self.release.after.as_str()).unwrap_or(release);
+        let name = |name: &String| name.replace(RELEASE, release).replace(VERSION, version);
+        [vec![name(&build.source)], build.headers.iter().map(name).collect(), build.libraries.clone()]
     }
 
     /// What the name of the package that decides about the version looks like.
@@ -138,6 +179,33 @@ fn words(source: &Source, noun: &str, list: Spanned<Vec<Spanned<String>>>) -> Re
     filled(source, noun, list)?.into_iter().map(word).collect()
 }
 
+/// What a table says of building.
+fn build(source: &Source, table: BuildTable) -> Result<Build, ConfigError> {
+    let package = |name: Spanned<String>| {
+        let plain = name.get_ref().replace(RELEASE, "").replace(VERSION, "");
+        match !name.get_ref().is_empty() && is_word(&plain) {
+            true => Ok(name.into_inner()),
+            false => {
+                let message = format!("`{}` cannot be the name of a package", name.get_ref());
+                Err(ConfigError::at(source, name.span(), message))
+            }
+        }
+    };
+    let variable = |word: Spanned<String>| match word.get_ref().split_once('=') {
+        Some((name, _)) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => {
+            Ok(word.into_inner())
+        }
+        _ => Err(ConfigError::at(source, word.span(), "a variable for make is `NAME=VALUE`")),
+    };
+    Ok(Build {
+        policy: table.policy,
+        source: package(table.source)?,
+        headers: filled(source, "package", table.headers)?.into_iter().map(package).collect::<Result<_, _>>()?,
+        libraries: table.libraries.into_iter().map(package).collect::<Result<_, _>>()?,
+        make: table.make.into_iter().map(variable).collect::<Result<_, _>>()?,
+    })
+}
+
 /// Names of modules as `-` spells them; the kernel does not tell `_` from it.
 fn modules(source: &Source, list: Spanned<Vec<Spanned<String>>>) -> Result<Vec<String>, ConfigError> {
     Ok(words(source, "module", list)?.into_iter().map(|name| name.replace('_', "-")).collect())
@@ -195,7 +263,9 @@ mod tests {
 
     const GOOD: &str = "summary = 's'\nsuites = ['trixie']\nrelease = '6.12.*-amd64'\n\
         packages = ['linux-image-{release}-unsigned']\n\
-        modules = ['kvm']\nmodules-amd = ['kvm']\n";
+        modules = ['kvm']\nmodules-amd = ['kvm']\n\
+        [build]\npolicy = 'kvm-6.11'\nsource = 'linux-source-6.12'\nheaders = ['linux-headers-{version}-common']\n\
+        make = ['CONFIG_X=']\n";
 
     fn read(text: &str) -> Result<Spec, String> {
         let source = Source { name: "ci/kernels/6.12.toml".to_owned(), text: text.to_owned() };
@@ -223,6 +293,9 @@ mod tests {
         let release = spec.release.with("117+deb13");
         assert_eq!(release, "6.12.117+deb13-amd64");
         assert_eq!(spec.packages(&release), ["linux-image-6.12.117+deb13-amd64-unsigned"]);
+        let [source, headers, libraries] = spec.build_packages(spec.build.as_ref().unwrap(), &release);
+        assert_eq!((source[0].as_str(), libraries.len()), ("linux-source-6.12", 0));
+        assert_eq!(headers, ["linux-headers-6.12.117+deb13-common"]);
     }
 
     #[test]
@@ -240,6 +313,8 @@ mod tests {
             ("6.12.*-", "6.12-", ":3:11: a release has one `*`, as in `6.12.*-amd64`"),
             ("image-{release}", "image", ":4:13: a package's name has `{release}` in it"),
             ("['kvm']\nmodules-amd", "[]\nmodules-amd", ":5:11: at least one module is needed"),
+            ("linux-source-6.12", "linux source", ":9:10: `linux source` cannot be the name of a package"),
+            ("['CONFIG_X=']", "['X']", ":11:9: a variable for make is `NAME=VALUE`"),
         ] {
             let error = read(&GOOD.replacen(from, to, 1)).unwrap_err();
             assert!(error.starts_with(&format!("ci/kernels/6.12.toml{said}")), "{error}");

@@ -2,7 +2,8 @@
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ChildStdout, Command, ExitStatus, Stdio};
+use tar::Entry;
 
 /// Why a package cannot be taken apart.
 #[derive(Debug, thiserror::Error)]
@@ -37,45 +38,51 @@ pub enum DebError {
 pub fn files<E: From<DebError>>(
     deb: &Path,
     wanted: impl Fn(&Path) -> bool,
-    mut each: impl FnMut(&Path, &[u8]) -> Result<(), E>,
+    mut take: impl FnMut(&Path, &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
+    let mut taken = Ok(());
+    let walked = each(deb, |path, entry| {
+        if taken.is_ok() && entry.header().entry_type().is_file() && wanted(path) {
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content)?;
+            taken = take(path, &content);
+        }
+        Ok(())
+    });
+    taken?;
+    Ok(walked?)
+}
+
+/// Calls `take` with path, without leading `./`, and entry of all that is in a package.
+///
+/// # Errors
+/// dpkg-deb cannot be run or fails, the package is damaged, or what `take` says.
+pub fn each(
+    deb: &Path,
+    take: impl FnMut(&Path, &mut Entry<'_, ChildStdout>) -> io::Result<()>,
+) -> Result<(), DebError> {
     let mut dpkg = Command::new("dpkg-deb");
     let mut child = dpkg.arg("--fsys-tarfile").arg(deb).stdout(Stdio::piped()).spawn().map_err(DebError::Program)?;
-    let mut read = Ok(());
-    let mut taken = Ok(());
-    if let Some(stdout) = child.stdout.take() {
-        read = walk(stdout, wanted, |path, content| {
-            taken = each(path, content);
-            taken.is_ok()
-        });
-    }
+    let read = child.stdout.take().map_or(Ok(()), |stdout| walk(stdout, take));
     let status = child.wait().map_err(DebError::Program)?;
-    taken?;
     match read {
         // A damaged package ends its archive early, too: what dpkg-deb says of it comes first.
-        _ if !status.success() => Err(DebError::Damaged { path: deb.to_owned(), status }.into()),
-        Err(source) => Err(DebError::Content { path: deb.to_owned(), source }.into()),
+        _ if !status.success() => Err(DebError::Damaged { path: deb.to_owned(), status }),
+        Err(source) => Err(DebError::Content { path: deb.to_owned(), source }),
         Ok(()) => Ok(()),
     }
 }
 
-/// Walks through an archive until `each` says that it is enough.
+/// Walks through an archive.
 fn walk(
-    stream: impl Read,
-    wanted: impl Fn(&Path) -> bool,
-    mut each: impl FnMut(&Path, &[u8]) -> bool,
+    stream: ChildStdout,
+    mut take: impl FnMut(&Path, &mut Entry<'_, ChildStdout>) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut archive = tar::Archive::new(stream);
     for entry in archive.entries()? {
         let mut entry = entry?;
         let path = entry.path()?.strip_prefix(".").map_or_else(|_| PathBuf::new(), Path::to_owned);
-        if entry.header().entry_type().is_file() && wanted(&path) {
-            let mut content = Vec::new();
-            entry.read_to_end(&mut content)?;
-            if !each(&path, &content) {
-                return Ok(());
-            }
-        }
+        take(&path, &mut entry)?;
     }
     // The archive ends before its padding does; without a reader dpkg-deb would complain.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map(drop)

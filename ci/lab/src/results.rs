@@ -5,7 +5,7 @@ use crate::init::Module;
 use crate::patch::Record;
 use kvm_memtype::report::{CellVerdict, Repeats};
 use kvm_memtype::results::{self, ResultsError};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
@@ -60,6 +60,16 @@ pub struct Emulator {
     pub version: String,
     /// The model by which its clock charges accesses to memory, if it has one.
     pub clock: Option<String>,
+}
+
+/// The kernel's name, and how it was started, of the boot in `dir`; nothing if no boot is there.
+pub fn variant(dir: &Path) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Known {
+        variant: String,
+    }
+    let text = fs::read(dir.join(BOOT)).ok()?;
+    serde_json::from_slice(&text).ok().map(|Known { variant }| variant)
 }
 
 /// The directory of a boot.

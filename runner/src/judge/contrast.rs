@@ -6,7 +6,7 @@ use super::log;
 use crate::model::policy::Policy;
 use crate::model::{Decision, Replay, Rule};
 
-/// Points at which a policy predicts otherwise than another, by whom they bear out.
+/// Points at which a policy predicts otherwise than all others that predict something, by whom they bear out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Contrast {
     /// The policy.
@@ -44,16 +44,16 @@ impl Judge<'_> {
                 if matches!(predicted.rule, Rule::LeafPageType { seen: true, .. }) {
                     continue;
                 }
-                let same = theirs.iter().filter(|other| other.action == decision.action);
-                let differs =
-                    |other: &&Decision<'_>| other.predicted.is_ok_and(|other| other.expected != predicted.expected);
-                let (mut told, mut theirs_hold) = (false, false);
-                for other in same.filter(differs) {
-                    told = true;
-                    theirs_hold |= agrees(other);
+                let (mut same, mut told, mut theirs_hold) = (false, false, false);
+                for other in theirs.iter().filter(|other| other.action == decision.action) {
+                    let Ok(others) = other.predicted else { continue };
+                    same |= others.expected == predicted.expected;
+                    told |= others.expected != predicted.expected;
+                    theirs_hold |= others.expected != predicted.expected && agrees(other);
                 }
                 match (decision.agrees() == Some(true), theirs_hold) {
-                    _ if !told => {}
+                    // That it is as one of the others says as well tells nothing.
+                    _ if same || !told => {}
                     // Both are as was seen, in words that differ.
                     (true, true) => {}
                     (true, false) => contrast.wanted += 1,

@@ -20,6 +20,8 @@ pub struct Proposal {
     pub id: String,
     /// One line that says what it gives a guest.
     pub summary: String,
+    /// Patched kernels that show it, by the lab's names.
+    pub kernels: Vec<String>,
     cells: Patterns,
     asks: Option<String>,
     by: By,
@@ -40,6 +42,8 @@ enum By {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
     summary: String,
+    #[serde(default)]
+    kernels: Vec<String>,
     /// Patterns over ids of cells.
     cells: Patterns,
     /// A fact that is true of a KVM that takes what it asks for.
@@ -69,8 +73,8 @@ impl Proposal {
             }
             _ => return Err(ConfigError::file(source, "`policy` and `instead-of` go together, or neither is there")),
         };
-        let File { summary, cells, asks, .. } = file;
-        Ok(Proposal { id: source.id().to_owned(), summary, cells, asks, by, source: source.clone() })
+        let File { summary, kernels, cells, asks, .. } = file;
+        Ok(Proposal { id: source.id().to_owned(), summary, kernels, cells, asks, by, source: source.clone() })
     }
 }
 

@@ -45,6 +45,15 @@ Exit codes:
   2  wrong usage, or a mistake in a mutant's file
   3  the host or the harness is broken, or a mutant does not apply or build";
 
+const PROPOSED: &str = "\
+  honoured  what the proposal says, and kernels without it do not
+  ignored   what kernels without it do
+  refused   this KVM has nothing by which it could be asked for
+  wrong     something else
+Each with the number of cells behind it; cells that tell nothing are not counted.
+
+Exit codes: those of `lab run` where kernels are booted, else 0.";
+
 const BISECTED: &str = "\
   git bisect run lab bisect . -- memtype/default-type
 
@@ -68,6 +77,9 @@ pub enum Verb {
     /// ci/kernels/mutants.
     #[command(after_help = SURVIVED)]
     Mutants(Mutants),
+    /// Tell what stock and patched kernels do of each proposal for KVM in ci/kernels/proposals, in a table in Markdown.
+    #[command(after_help = PROPOSED)]
+    Proposals(Proposals),
     /// Build a kernel's tree and run suites on it, for `git bisect run`.
     #[command(after_help = BISECTED)]
     Bisect(Bisect),
@@ -148,6 +160,26 @@ pub struct Run {
 }
 
 impl Run {
+    /// These kernels with these suites, and nothing else.
+    pub fn of(names: Vec<String>, suite: Vec<String>, jobs: Option<NonZeroUsize>, booting: Booting) -> Run {
+        Run {
+            names,
+            bzimage: None,
+            modules: None,
+            tree: Vec::new(),
+            cmdline: Vec::new(),
+            module_param: Vec::new(),
+            cpu: None,
+            booting,
+            jobs,
+            suite,
+            repeat: NonZeroUsize::MIN,
+            busy: false,
+            destructive: Vec::new(),
+            arguments: Vec::new(),
+        }
+    }
+
     /// All arguments for `kvm-memtype run` in the machine.
     pub fn inner(&self) -> Vec<String> {
         let repeat = (self.repeat.get() > 1).then(|| ["--repeat".to_owned(), self.repeat.to_string()]);
@@ -224,6 +256,23 @@ pub enum MutantsFormat {
     Human,
     /// A table in Markdown.
     Markdown,
+}
+
+/// Arguments of `proposals`.
+#[derive(Debug, Args)]
+pub struct Proposals {
+    /// Boots of the lab with suite memtype, a column each. Without any, all kernels and those that show a proposal are booted.
+    #[arg(value_name = "BOOT", value_hint = ValueHint::DirPath)]
+    pub dirs: Vec<PathBuf>,
+    /// Read proposals from this directory instead.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub proposals: Option<PathBuf>,
+    /// Kernels at a time; without it two per CPU of this host. Each takes half a GiB.
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
+    /// How they are booted.
+    #[command(flatten)]
+    pub booting: Booting,
 }
 
 /// Arguments of `bisect`.

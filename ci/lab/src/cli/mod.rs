@@ -9,6 +9,7 @@ mod list;
 mod mutants;
 mod pool;
 mod progress;
+mod proposals;
 mod run;
 mod stop;
 mod summary;
@@ -51,6 +52,7 @@ pub fn main(lab: &Lab) -> ExitCode {
         Verb::Fetch(args) => fetch::fetch(lab, args),
         Verb::Bochs(args) => bochs::build(args),
         Verb::Mutants(args) => mutants::mutants(lab, args),
+        Verb::Proposals(args) => proposals::proposals(lab, args),
         Verb::Bisect(args) => return bisect::bisect(args),
         Verb::List => list::list(lab),
         Verb::Doctor => doctor::doctor(),

@@ -161,7 +161,7 @@ impl Subject<'_> {
             Subject::Mutant(mutant, spec, _) => (*spec, mutant.name.as_str(), vec![mutant.diff.clone()]),
         };
         let variant = Variant { kernel: spec.id.clone(), patches: vec![name.to_owned()], ..Variant::default() };
-        let change = Change { diffs, configs: BTreeMap::new(), policy: policy.map(str::to_owned) };
+        let change = Change { diffs, policy: policy.map(str::to_owned), ..Change::default() };
         let task = Task { variant, origin: Origin::Debian(spec.clone()), change: Some(change) };
         let work = Work { booting: &args.booting, suites, arguments };
         match task.run(work, root, &STOP, line) {

@@ -112,6 +112,7 @@ fn change(variant: &Variant, patches: &Patches) -> Result<Change, Failure> {
         change.diffs.push(patch.diff(&variant.kernel)?);
         change.configs.append(&mut patch.configs()?);
         change.policy = Some(patch.note.policy.clone());
+        change.arguments.extend(patch.note.arguments.iter().cloned());
     }
     Ok(change)
 }

@@ -41,6 +41,8 @@ pub struct Change {
     pub configs: BTreeMap<String, String>,
     /// The policy by which it is judged; without one that which is selected by what is probed.
     pub policy: Option<String>,
+    /// Arguments of `kvm-memtype run` without which it would not show.
+    pub arguments: Vec<String>,
 }
 
 /// What is run in a kernel.
@@ -244,7 +246,7 @@ impl Task {
         if let Some(change) = &self.change {
             let config = (!change.configs.is_empty()).then(|| ["--config".to_owned(), image::CONFIG.to_owned()]);
             let policy = change.policy.iter().flat_map(|policy| ["--policy".to_owned(), policy.clone()]);
-            arguments.extend(config.into_iter().flatten().chain(policy));
+            arguments.extend(config.into_iter().flatten().chain(policy).chain(change.arguments.iter().cloned()));
         }
         arguments.extend_from_slice(work.arguments);
         let machine = work.booting.machine();

@@ -35,6 +35,9 @@ pub struct Note {
     pub source: String,
     /// The policy that says what is expected of the patched KVM.
     pub policy: String,
+    /// Arguments of `kvm-memtype run` without which the suites would not meet what it adds.
+    #[serde(default)]
+    pub arguments: Vec<String>,
 }
 
 impl Patch {

@@ -112,7 +112,7 @@ pub enum PatchError {
 }
 
 /// A directory of `ci/kernels` in the checkout around the working directory, or in the one from which the lab was built.
-fn checkout(name: &str) -> Option<PathBuf> {
+pub fn checkout(name: &str) -> Option<PathBuf> {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kernels");
     [PathBuf::from("ci/kernels"), built].into_iter().map(|dir| dir.join(name)).find(|dir| dir.is_dir())
 }

@@ -57,6 +57,21 @@ impl Proof {
             (false, _) => None,
         }
     }
+
+    /// What the effective types rest on, in words; nothing where no page was timed.
+    pub fn words(&self) -> Option<String> {
+        let Proof { timed, honoured, leaves, untimed, why } = self;
+        let leaves = || format!("leaves: {leaves}");
+        let times = || format!("pages: {timed}, of which the guest got what it asked for: {honoured}");
+        let words = match self.witnesses()? {
+            Witnesses::Both => format!("effective types by times and by SPTEs; {}; {}", times(), leaves()),
+            Witnesses::Times => format!("effective types by times alone; {}", times()),
+            Witnesses::Sptes => {
+                format!("effective types by SPTEs alone; {}; times of {untimed} pages say nothing", leaves())
+            }
+        };
+        Some(why.as_ref().map_or(words.clone(), |why| format!("{words}: {why}")))
+    }
 }
 
 /// Whether that nothing is predicted of a timed page is for a reason that the host gives: its times cannot say it.
@@ -76,5 +91,19 @@ mod tests {
         assert_eq!(by(3, 0, 0), Some(Witnesses::Times));
         // Leaves of pages that nobody timed are no proof of an effective type, and times that say nothing are none.
         assert_eq!((by(0, 0, 3), by(0, 3, 0), by(2, 1, 0)), (None, None, None));
+    }
+
+    #[test]
+    fn who_spoke_is_said() {
+        let both = Proof { timed: 4, honoured: 3, leaves: 2, ..Proof::default() };
+        let said =
+            "effective types by times and by SPTEs; pages: 4, of which the guest got what it asked for: 3; leaves: 2";
+        assert_eq!(both.words().as_deref(), Some(said));
+        let times = Proof { leaves: 0, ..both };
+        assert!(times.words().is_some_and(|words| words.starts_with("effective types by times alone; pages: 4")));
+        let sptes = Proof { leaves: 2, untimed: 4, why: Some("no cache shows".into()), ..Proof::default() };
+        let said = "effective types by SPTEs alone; leaves: 2; times of 4 pages say nothing: no cache shows";
+        assert_eq!(sptes.words().as_deref(), Some(said));
+        assert_eq!(Proof::default().words(), None);
     }
 }

@@ -45,6 +45,9 @@ pub fn explain(out: &mut impl Write, explained: &Explained<'_>, all: bool) -> io
     if !cell.judgement.reason.is_empty() {
         writeln!(out, "  {:<10}{}", "reason", cell.judgement.reason)?;
     }
+    if let Some(proof) = cell.judgement.proof.words() {
+        writeln!(out, "  {:<10}{proof}", "proof")?;
+    }
     // What a vCPU was like when it was made is long, and seldom what somebody looks for unless it is wrong.
     let guest =
         observed.map_or(0, |observed| observed.log.iter().position(|line| matches!(line, Line::Guest(_))).unwrap_or(0));

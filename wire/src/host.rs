@@ -1,7 +1,7 @@
 //! The runner's own account of a run: vCPU state at creation, host steps and what they replied, MMIO exits.
 
 use crate::register::Place;
-use crate::step::{Hazard, MceEvent, SlotApi, SlotMemory, Status, Step};
+use crate::step::{Hazard, MceEvent, SlotApi, SlotMemory, SlotType, Status, Step};
 use crate::text::{TextError, Words};
 use alloc::string::ToString;
 use core::fmt;
@@ -111,6 +111,11 @@ impl fmt::Display for Step {
             Step::SetMmioSlot { slot, gpa } => write!(f, "set-mmio-slot {slot:x} {gpa:x}"),
             Step::DisableQuirks { quirks } => write!(f, "disable-quirks {quirks:x}"),
             Step::SetHazardSlot { slot, gpa, hazard } => write!(f, "set-hazard-slot {slot:x} {gpa:x} {hazard}"),
+            Step::SetTypedSlot { typed, slot, readonly, gpa, pages } => {
+                let access = if readonly { "ro" } else { "rw" };
+                write!(f, "set-typed-slot {typed} {slot:x} {access} {gpa:x} {pages:x}")
+            }
+            Step::SetTypedMmioSlot { typed, slot, gpa } => write!(f, "set-typed-mmio-slot {typed} {slot:x} {gpa:x}"),
         }
     }
 }
@@ -125,6 +130,7 @@ fn step(words: &mut Words<'_>) -> Result<Step, TextError> {
     const INDEX: &str = "an MSR";
     const VALUE: &str = "a value";
     const OFFSET: &str = "an offset";
+    const TYPED: &str = "a memslot's type";
     Ok(match words.word("a step")? {
         "set-msr" => Step::SetMsr { cpu: words.hex(CPU)?, index: words.hex(INDEX)?, value: words.hex(VALUE)? },
         "get-msr" => Step::GetMsr { cpu: words.hex(CPU)?, index: words.hex(INDEX)? },
@@ -183,6 +189,20 @@ fn step(words: &mut Words<'_>) -> Result<Step, TextError> {
             gpa: words.hex("an address")?,
             hazard: words.parse("host-bar, vga-hole or apic-page")?,
         },
+        "set-typed-slot" => Step::SetTypedSlot {
+            typed: words.parse(TYPED)?,
+            slot: words.hex(SLOT)?,
+            readonly: match words.word("ro or rw")? {
+                "ro" => true,
+                "rw" => false,
+                other => return Err(TextError::new("ro or rw", other)),
+            },
+            gpa: words.hex("an address")?,
+            pages: words.hex("a number of pages")?,
+        },
+        "set-typed-mmio-slot" => {
+            Step::SetTypedMmioSlot { typed: words.parse(TYPED)?, slot: words.hex(SLOT)?, gpa: words.hex("an address")? }
+        }
         other => return Err(TextError::new("a step", other)),
     })
 }
@@ -224,6 +244,25 @@ impl FromStr for Hazard {
     fn from_str(s: &str) -> Result<Self, TextError> {
         let wanted = || TextError::new("host-bar, vga-hole or apic-page", s);
         Hazard::ALL.into_iter().find(|hazard| hazard.to_string() == s).ok_or_else(wanted)
+    }
+}
+
+impl fmt::Display for SlotType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SlotType::Plain => "plain",
+            SlotType::NonCoherentDma => "non-coherent-dma",
+            SlotType::Wc => "wc",
+        })
+    }
+}
+
+impl FromStr for SlotType {
+    type Err = TextError;
+
+    fn from_str(s: &str) -> Result<Self, TextError> {
+        let wanted = || TextError::new("plain, non-coherent-dma or wc", s);
+        SlotType::ALL.into_iter().find(|typed| typed.to_string() == s).ok_or_else(wanted)
     }
 }
 
@@ -331,6 +370,14 @@ mod tests {
                 slot,
                 gpa,
                 hazard: Hazard::ALL[n]
+            }),
+            (any::<(u8, bool, u64, u32)>(), 0..3usize).prop_map(|((slot, readonly, gpa, pages), n)| {
+                Step::SetTypedSlot { typed: SlotType::ALL[n], slot, readonly, gpa, pages }
+            }),
+            (any::<(u8, u64)>(), 0..3usize).prop_map(|((slot, gpa), n)| Step::SetTypedMmioSlot {
+                typed: SlotType::ALL[n],
+                slot,
+                gpa
             }),
         ]
     }

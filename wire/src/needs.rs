@@ -49,8 +49,13 @@ impl Needs {
     /// [`Hazard::ApicPage`](crate::step::Hazard::ApicPage).
     pub const HAZARD_APIC: Needs = Needs(1 << 27);
 
+    /// Memslots with the flag of [`SlotType::NonCoherentDma`](crate::step::SlotType::NonCoherentDma).
+    pub const SLOT_NON_COHERENT_DMA: Needs = Needs(1 << 28);
+    /// Memslots with the flag of [`SlotType::Wc`](crate::step::SlotType::Wc).
+    pub const SLOT_WC: Needs = Needs(1 << 29);
+
     /// Each flag with the word that stands for it in lists and in skip reasons.
-    pub const WORDS: [(Needs, &'static str); 19] = [
+    pub const WORDS: [(Needs, &'static str); 21] = [
         (Needs::STEPS, "host-steps"),
         (Needs::APIC, "apic"),
         (Needs::ONE_REG, "one-reg"),
@@ -70,6 +75,8 @@ impl Needs {
         (Needs::HAZARD_BAR, "hazard-bar"),
         (Needs::HAZARD_VGA, "hazard-vga"),
         (Needs::HAZARD_APIC, "hazard-apic"),
+        (Needs::SLOT_NON_COHERENT_DMA, "slot-non-coherent-dma"),
+        (Needs::SLOT_WC, "slot-wc"),
     ];
 
     /// What a memslot with that kind of memory needs of the host, besides memslots.

@@ -54,6 +54,31 @@ pub enum Step {
     DisableQuirks { quirks: u32 },
     /// The same with a page of the host of which nobody promises that it survives a cacheable access.
     SetHazardSlot { slot: u8, gpa: u64, hazard: Hazard },
+    /// Makes a memslot of small pages with the flag of a type, or gives one that is there another one.
+    SetTypedSlot { typed: SlotType, slot: u8, readonly: bool, gpa: u64, pages: u32 },
+    /// [`Step::SetMmioSlot`] with the flag of a type.
+    SetTypedMmioSlot { typed: SlotType, slot: u8, gpa: u64 },
+}
+
+/// A flag of a memslot that says which memory types its pages have. No KVM of a released kernel has one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SlotType {
+    /// None: pages have the types that the VM gives them.
+    #[default]
+    Plain,
+    /// KVM_MEM_NON_COHERENT_DMA: guest PAT is honoured.
+    NonCoherentDma,
+    /// KVM_MEM_WC: all is WC.
+    Wc,
+}
+
+impl SlotType {
+    /// All of them.
+    pub const ALL: [SlotType; 3] = [SlotType::Plain, SlotType::NonCoherentDma, SlotType::Wc];
+
+    fn from_word(word: u64) -> Option<Self> {
+        SlotType::ALL.into_iter().find(|&typed| typed as u64 == word)
+    }
 }
 
 /// A page of the host that destructive tests touch.
@@ -173,6 +198,10 @@ impl Step {
             Step::SetMmioSlot { slot, gpa } => [20, slot as u64, gpa, 0, 0, 0, 0, 0],
             Step::DisableQuirks { quirks } => [21, quirks as u64, 0, 0, 0, 0, 0, 0],
             Step::SetHazardSlot { slot, gpa, hazard } => [32, slot as u64, gpa, hazard as u64, 0, 0, 0, 0],
+            Step::SetTypedSlot { typed, slot, readonly, gpa, pages } => {
+                [40, typed as u64, slot as u64, readonly as u64, gpa, pages as u64, 0, 0]
+            }
+            Step::SetTypedMmioSlot { typed, slot, gpa } => [41, typed as u64, slot as u64, gpa, 0, 0, 0, 0],
         }
     }
 
@@ -215,6 +244,14 @@ impl Step {
             20 => Step::SetMmioSlot { slot: a.try_into().ok()?, gpa: b },
             21 => Step::DisableQuirks { quirks: a.try_into().ok()? },
             32 => Step::SetHazardSlot { slot: a.try_into().ok()?, gpa: b, hazard: Hazard::from_word(c)? },
+            40 => Step::SetTypedSlot {
+                typed: SlotType::from_word(a)?,
+                slot: b.try_into().ok()?,
+                readonly: c == 1,
+                gpa: d,
+                pages: e.try_into().ok()?,
+            },
+            41 => Step::SetTypedMmioSlot { typed: SlotType::from_word(a)?, slot: b.try_into().ok()?, gpa: c },
             _ => return None,
         };
         // Words that the step does not use must be zero: a block that was not filled with care is no step.

@@ -13,8 +13,8 @@ use wire::step::Hazard;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Named {
     /// What makes the DMA of VMs non-coherent, for the cells that want that: vfio-group=/dev/vfio/N,
-    /// vfio-device=/dev/vfio/devices/vfioN, noiommu=/dev/vfio/noiommu-N, mdev=UUID or mdev=TYPE, or stub (the lab's
-    /// module).
+    /// vfio-device=/dev/vfio/devices/vfioN, noiommu=/dev/vfio/noiommu-N, mdev=UUID or mdev=TYPE, stub (the lab's
+    /// module), or kvm-virtio (a device of patched KVMs).
     #[arg(long, value_name = "PROVIDER")]
     pub dma: Option<Spec>,
     /// Map the first page of a BAR of this PCI device into guests, for the cells that want host MMIO. Guests read and

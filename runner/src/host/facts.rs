@@ -40,6 +40,12 @@ pub const NAMES: &[(&str, &str)] = &[
     ("offers-ignore-guest-pat", "whether KVM_X86_QUIRK_IGNORE_GUEST_PAT is among `quirks`"),
     ("ignore-guest-pat", "whether that quirk is on in the VM: it was not disabled"),
     ("cd-nw-cleared", "whether KVM_X86_QUIRK_CD_NW_CLEARED is on in the VM: it was not disabled"),
+    (
+        "slot-non-coherent-dma",
+        "whether KVM has the memslot flag KVM_MEM_NON_COHERENT_DMA, which no released kernel has",
+    ),
+    ("slot-wc", "whether KVM has the memslot flag KVM_MEM_WC, which no released kernel has"),
+    ("virtio-device", "whether KVM has the KVM VIRTIO device, which no released kernel has"),
     ("memslots-v2", "whether KVM has KVM_CAP_USER_MEMORY2"),
     ("guest-memfd", "whether KVM has KVM_CAP_GUEST_MEMFD on a default VM"),
     (
@@ -63,6 +69,10 @@ pub const NAMES: &[(&str, &str)] = &[
     ("maxphyaddr", "MAXPHYADDR that the guest sees, in bits"),
     ("cpuid-mtrr", "whether CPUID.1:EDX shows the guest MTRR"),
     ("disabled-quirks", "the quirks that the VM configuration disables, and host steps after it"),
+    (
+        "slot-type",
+        "the type whose flag the VM configuration gives each memslot of a test: plain, non-coherent-dma or wc",
+    ),
     ("non-coherent-dma", "whether the VM configuration has a device whose DMA is not coherent, before a vCPU runs"),
 ];
 

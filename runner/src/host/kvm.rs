@@ -1,6 +1,8 @@
 //! KVM itself: whether /dev/kvm can be used, and what it says of itself on a scratch VM.
 
+use super::slot_type;
 use crate::machine::kvm::sys;
+use crate::machine::kvm::vfio::KVM_DEV_TYPE_VIRTIO;
 use kvm_bindings::{
     CpuId, KVM_CAP_DISABLE_QUIRKS2, KVM_CAP_GUEST_MEMFD, KVM_CAP_MCE, KVM_CAP_READONLY_MEM, KVM_CAP_USER_MEMORY2,
     KVM_CAP_X86_APIC_BUS_CYCLES_NS, KVM_MAX_CPUID_ENTRIES, kvm_create_device, kvm_device_type_KVM_DEV_TYPE_VFIO,
@@ -10,6 +12,7 @@ use serde::Serialize;
 use std::ffi::{CStr, c_ulong};
 use std::os::unix::fs::MetadataExt;
 use std::{fmt, fs};
+use wire::step::SlotType;
 
 /// The API version that all KVMs since Linux 2.6.22 have (`Documentation/virt/kvm/api.rst`, KVM_GET_API_VERSION).
 const API_VERSION: i32 = 12;
@@ -44,6 +47,15 @@ pub struct Kvm {
     pub maxphyaddr: u8,
     /// CPUID.1:EDX.MTRR is shown to a guest although KVM_SET_CPUID2 took it away.
     pub cpuid_mtrr_forced: bool,
+    /// The types of which KVM has the memslot flag.
+    #[serde(serialize_with = "in_words")]
+    pub slot_types: Vec<SlotType>,
+    /// KVM_CREATE_DEVICE makes KVM_DEV_TYPE_VIRTIO, by which user space itself makes DMA non-coherent.
+    pub virtio_device: bool,
+}
+
+fn in_words<S: serde::Serializer>(types: &[SlotType], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(types.iter().map(SlotType::to_string))
 }
 
 /// Why KVM cannot be used.
@@ -124,6 +136,7 @@ impl Kvm {
         let cpuid = fd.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(|e| failed("KVM_GET_SUPPORTED_CPUID", e))?;
         // A negative answer is an error, which says that the capability is not known.
         let number = |cap: u32| vm.check_extension_raw(c_ulong::from(cap)).try_into().unwrap_or(0u32);
+        let device = |type_| vm.create_device(&mut kvm_create_device { type_, fd: 0, flags: 0 }).is_ok();
         Ok(Kvm {
             quirks: number(KVM_CAP_DISABLE_QUIRKS2),
             apic_bus_cycles: number(KVM_CAP_X86_APIC_BUS_CYCLES_NS) != 0,
@@ -132,9 +145,9 @@ impl Kvm {
             readonly_memslots: number(KVM_CAP_READONLY_MEM) != 0,
             one_reg: reads_one_reg(&vcpu),
             // KVM_CREATE_DEVICE_TEST would do, but kvm-ioctls takes the file descriptor that it does not give for one.
-            vfio_device: vm
-                .create_device(&mut kvm_create_device { type_: kvm_device_type_KVM_DEV_TYPE_VFIO, fd: 0, flags: 0 })
-                .is_ok(),
+            vfio_device: device(kvm_device_type_KVM_DEV_TYPE_VFIO),
+            virtio_device: device(KVM_DEV_TYPE_VIRTIO),
+            slot_types: slot_type::probe(&vm),
             mce_banks: number(KVM_CAP_MCE),
             // A KVM without machine checks does not know the ioctl.
             mce_caps: sys::mce_cap_supported(fd).unwrap_or(0),

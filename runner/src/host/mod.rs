@@ -14,6 +14,7 @@ pub mod pci;
 pub mod probe;
 pub mod quirks;
 pub mod rights;
+pub mod slot_type;
 mod sysfs;
 
 pub use probe::{CLOCK, EMULATOR, Host, probe, vm_facts};

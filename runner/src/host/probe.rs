@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::path::Path;
+use wire::step::SlotType;
 
 /// Environment variable that names the model of the host's clock (`ci/bochs`), where the host is an emulated
 /// machine that has one: nothing that runs in there can find out.
@@ -138,6 +139,9 @@ impl Host {
         set("mce-banks", Fact::Int(kvm.mce_banks.into()));
         set("mce-caps", Fact::Int(kvm.mce_caps));
         set("cpuid-mtrr-forced", Fact::Bool(kvm.cpuid_mtrr_forced));
+        set("slot-non-coherent-dma", Fact::Bool(kvm.slot_types.contains(&SlotType::NonCoherentDma)));
+        set("slot-wc", Fact::Bool(kvm.slot_types.contains(&SlotType::Wc)));
+        set("virtio-device", Fact::Bool(kvm.virtio_device));
         facts
     }
 }
@@ -151,6 +155,7 @@ pub fn vm_facts(host: &Facts, vm: &VmConfig) -> Facts {
     let mtrr = vm.cpuid_mtrr || host.is("cpuid-mtrr-forced");
     facts.0.insert("cpuid-mtrr".to_owned(), Fact::Bool(mtrr));
     facts.0.insert("non-coherent-dma".to_owned(), Fact::Bool(vm.non_coherent_dma));
+    facts.0.insert("slot-type".to_owned(), Fact::Text(vm.slot_type.to_string()));
     set_quirks(&mut facts, Some(vm.disable_quirks));
     facts
 }

@@ -3,14 +3,15 @@
 use super::point::{Effect, Rule, Why};
 use super::policy::{FlagRule, MemslotFlagRow};
 use crate::host::facts::Facts;
+use crate::host::slot_type;
 use std::collections::{BTreeMap, BTreeSet};
 use wire::layout::RAM;
-use wire::step::{SlotApi, Status};
+use wire::step::{SlotApi, SlotType, Status};
 
 /// Where KVM checks a memslot's place and size.
 pub const SOURCE: &str = "virt/kvm/kvm_main.c:__kvm_set_memory_region (7.2: kvm_set_memory_region)";
 /// KVM_MEM_READONLY.
-const READONLY: u32 = 1 << 1;
+pub const READONLY: u32 = 1 << 1;
 const PAGE: u64 = 4096;
 /// ENOENT.
 pub const ENOENT: u32 = 2;
@@ -39,6 +40,11 @@ impl Slot {
     /// Whether the guest cannot write it.
     pub fn is_readonly(self) -> bool {
         self.flags & READONLY != 0
+    }
+
+    /// What a flag says of its memory types.
+    pub fn typed(self) -> SlotType {
+        slot_type::of_flags(self.flags)
     }
 
     fn overlaps(self, other: Slot) -> bool {
@@ -73,6 +79,8 @@ pub struct Backing {
     pub device: bool,
     /// Whether nothing is promised of it.
     pub hazard: bool,
+    /// What a flag of the slot says of its memory types.
+    pub typed: SlotType,
 }
 
 impl Default for Slots {
@@ -99,8 +107,15 @@ impl Slots {
                 readonly: it.is_readonly(),
                 device: self.devices.contains(&slot),
                 hazard: self.hazards.contains(&slot),
+                typed: it.typed(),
             })
         })
+    }
+
+    /// Whether setting slot `slot` to `wanted` changes the type of one that is there, and nothing else.
+    pub fn is_retyped(&self, slot: u8, wanted: Slot) -> bool {
+        let as_wanted = |old: &Slot| Slot { flags: wanted.flags, ..*old } == wanted && old.typed() != wanted.typed();
+        self.present.get(&slot).is_some_and(as_wanted)
     }
 
     /// Whether there is a slot of that number.

@@ -296,7 +296,7 @@ fn zapped(policy: &str, case: Case, event: ZapEvent) -> Option<bool> {
         ZapEvent::RangeMtrr => honoured && case.mtrr.is_some(),
         ZapEvent::DefType => honoured,
         ZapEvent::MovCd => honoured && !case.cd_nw_cleared,
-        ZapEvent::Pat | ZapEvent::SetSregsCd | ZapEvent::DisableQuirks => false,
+        ZapEvent::Pat | ZapEvent::SetSregsCd | ZapEvent::DisableQuirks | ZapEvent::SlotType => false,
         ZapEvent::PlugDma | ZapEvent::UnplugDma => match policy {
             "kvm-pre-6.7" => false,
             "kvm-6.11-rc" => ept && !case.self_snoop,

@@ -2,6 +2,7 @@
 
 use super::leaf::{Entry, Format, LeafType, PAGE_SHIFT, frame, frames, window_gpa};
 use super::leaves::{Interval, Pending, Scope, Touched, Zapped};
+use super::memslot::{Backing, Slot};
 use super::memtype::{Lookup, Mtrrs, NoType, covered_by_fixed};
 use super::point::{Action, Effect, Prediction, Rule, Why};
 use super::policy::{LeafRow, LeafRule, ZapEvent, ZapRow, ZapRule};
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use wire::layout::{CR0_CD, FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, VARIABLE_MTRRS};
 use wire::memtype::{EptType, MemType};
 use wire::record::Access;
+use wire::step::SlotType;
 
 /// IA32_MTRR_DEF_TYPE.E.
 const MTRRS_ENABLED: u64 = 1 << 11;
@@ -25,6 +27,8 @@ pub struct Situation {
     pub host_mmio: bool,
     /// The guest cannot write it.
     pub readonly: bool,
+    /// What a flag of the memslot says of memory types.
+    pub typed: SlotType,
     /// The VM has non-coherent DMA.
     pub dma: bool,
     /// CR0.CD of the vCPU that faults.
@@ -35,13 +39,26 @@ pub struct Situation {
     pub kvm_mtrr: MemType,
 }
 
+/// Where something happens that may zap leaves.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Cause {
+    /// To the VM as a whole.
+    Vm,
+    /// On this vCPU.
+    Cpu(u8),
+    /// On this vCPU, by this MSR.
+    Msr { cpu: u8, index: u32 },
+    /// To this memslot.
+    Slot(Slot),
+}
+
 /// Whether a condition of a row holds; nothing if that is not known.
 fn holds(wanted: Option<bool>, found: Option<bool>) -> Option<bool> {
     wanted.map_or(Some(true), |wanted| found.map(|found| found == wanted))
 }
 
 /// The first row whose conditions hold.
-fn first<'a, R>(rows: impl Iterator<Item = (&'a R, [Option<bool>; 4])>) -> Result<&'a R, Why> {
+fn first<'a, R>(rows: impl Iterator<Item = (&'a R, [Option<bool>; 5])>) -> Result<&'a R, Why> {
     for (row, conditions) in rows {
         if conditions.contains(&Some(false)) {
             continue;
@@ -97,6 +114,7 @@ impl<'p> Replay<'p> {
         Some(Situation {
             host_mmio: backing.device,
             readonly: backing.readonly,
+            typed: backing.typed,
             dma: self.state.plugged,
             cd: cpu.cr0? & CR0_CD != 0,
             mtrr: self.guest_mtrr(cpu, gpa, Lookup::Sdm).ok()?,
@@ -110,11 +128,10 @@ impl<'p> Replay<'p> {
         if backing.hazard {
             return Err(Why::Hazard);
         }
-        let host_mmio = backing.device;
         if let Some(cpu) = cpu {
-            return self.leaf_by(gpa, level, host_mmio, self.state.cpu_if(cpu).ok_or(Why::LeafCpu)?);
+            return self.leaf_by(gpa, level, backing, self.state.cpu_if(cpu).ok_or(Why::LeafCpu)?);
         }
-        let mut predictions = self.state.running().map(|cpu| self.leaf_by(gpa, level, host_mmio, cpu));
+        let mut predictions = self.state.running().map(|cpu| self.leaf_by(gpa, level, backing, cpu));
         let one = predictions.next().ok_or(Why::LeafCpu)?;
         let same = |other: Result<Prediction<'p>, Why>| {
             other.map(|other| other.expected) == one.map(|one: Prediction<'p>| one.expected)
@@ -123,15 +140,18 @@ impl<'p> Replay<'p> {
     }
 
     /// The leaf at `level` that `cpu` gets if it faults.
-    fn leaf_by(&self, gpa: u64, level: u8, host_mmio: bool, cpu: &Cpu) -> Result<Prediction<'p>, Why> {
+    fn leaf_by(&self, gpa: u64, level: u8, backing: Backing, cpu: &Cpu) -> Result<Prediction<'p>, Why> {
+        let of_vm = self.policy.vcpu_0_mtrrs == Some(true);
+        let mtrrs = if of_vm { self.state.cpu_if(0).ok_or(Why::LeafCpu)? } else { cpu };
         let cd = cpu.cr0.map(|cr0| cr0 & CR0_CD != 0);
         let applies = self.policy.leaves.iter().filter(|row| row.when.holds(&self.facts));
         let row: &'p LeafRow = first(applies.map(|row| {
             let conditions = [
-                holds(row.host_mmio, Some(host_mmio)),
+                holds(row.host_mmio, Some(backing.device)),
+                row.slot_type.map_or(Some(true), |typed| Some(typed == backing.typed)),
                 holds(row.non_coherent_dma, Some(self.state.plugged)),
                 holds(row.cd, cd),
-                holds(row.mtrrs_enabled, mtrrs_enabled(&cpu.msrs)),
+                holds(row.mtrrs_enabled, mtrrs_enabled(&mtrrs.msrs)),
             ];
             (row, conditions)
         }))?;
@@ -140,9 +160,9 @@ impl<'p> Replay<'p> {
             LeafRule::Unpredicted => return Err(Why::Unpredicted),
             LeafRule::Always(leaf) => (leaf, Rule::LeafAlways),
             LeafRule::GuestMtrr => {
-                let (memtype, rule) = self.by_guest_mtrrs(cpu, gpa)?;
+                let (memtype, rule) = self.by_guest_mtrrs(mtrrs, gpa)?;
                 for frame in 1..frames(level) {
-                    if self.by_guest_mtrrs(cpu, gpa + (frame << PAGE_SHIFT))?.0 != memtype {
+                    if self.by_guest_mtrrs(mtrrs, gpa + (frame << PAGE_SHIFT))?.0 != memtype {
                         return by(Effect::Nothing, Rule::LeafTooLarge);
                     }
                 }
@@ -185,7 +205,7 @@ impl<'p> Replay<'p> {
             _ if FIXED_MTRRS.contains(&index) || is_variable(index) => ZapEvent::RangeMtrr,
             _ => return,
         };
-        self.happened(event, cpu, index);
+        self.happened(event, Cause::Msr { cpu, index });
     }
 
     /// CR0 of vCPU `cpu` was written, and was `before`.
@@ -194,29 +214,40 @@ impl<'p> Replay<'p> {
         if let (Some(before), Some(after)) = (before, after)
             && (before ^ after) & CR0_CD != 0
         {
-            self.happened(event, cpu, 0);
+            self.happened(event, Cause::Cpu(cpu));
         }
     }
 
-    /// Something happened, on vCPU `cpu` if on any, and by the MSR `index` if by one.
-    pub(super) fn happened(&mut self, event: ZapEvent, cpu: u8, index: u32) {
+    /// Something happened.
+    pub(super) fn happened(&mut self, event: ZapEvent, cause: Cause) {
         if !self.policy.host {
             return;
         }
-        let msrs = &self.state.cpu(cpu).msrs;
-        let (def_type, enabled) = (msrs.get(&MTRR_DEF_TYPE).copied(), mtrrs_enabled(msrs));
-        let (base, mask) = (msrs.get(&(index & !1)).copied(), msrs.get(&(index | 1)).copied());
+        let cpu = match cause {
+            Cause::Vm | Cause::Slot(_) => None,
+            Cause::Cpu(cpu) | Cause::Msr { cpu, .. } => Some(cpu),
+        };
+        let nothing = BTreeMap::new();
+        let msrs = cpu.and_then(|cpu| self.state.cpu_if(cpu)).map_or(&nothing, |cpu| &cpu.msrs);
         let speaks = |row: &&'p ZapRow| row.on.contains(&event) && row.when.holds(&self.facts);
         let row = first(self.policy.zaps.iter().filter(speaks).map(|row| {
             let dma = holds(row.non_coherent_dma, Some(self.state.plugged));
-            (row, [dma, holds(row.mtrrs_enabled, enabled), Some(true), Some(true)])
+            let on_vcpu_0 = holds(row.on_vcpu_0, cpu.map(|cpu| cpu == 0));
+            (row, [dma, on_vcpu_0, holds(row.mtrrs_enabled, mtrrs_enabled(msrs)), Some(true), Some(true)])
         }));
         let scope = row.and_then(|row| match row.zaps {
             ZapRule::All => Ok(Scope::All),
             ZapRule::None => Ok(Scope::Nothing),
             ZapRule::Unpredicted => Err(Why::Unpredicted),
-            ZapRule::Range if !is_variable(index) => fixed(index, def_type),
-            ZapRule::Range => Ok(covered(base.ok_or(Why::Unknown)?, mask.ok_or(Why::Unknown)?)),
+            ZapRule::Range => match cause {
+                Cause::Slot(slot) => Ok(Scope::Frames(frame(slot.gpa), frame(slot.gpa + slot.size - 1))),
+                Cause::Msr { index, .. } if is_variable(index) => {
+                    let value = |index| msrs.get(&index).copied().ok_or(Why::Unknown);
+                    Ok(covered(value(index & !1)?, value(index | 1)?))
+                }
+                Cause::Msr { index, .. } => fixed(index, msrs.get(&MTRR_DEF_TYPE).copied()),
+                Cause::Vm | Cause::Cpu(_) => Err(Why::Unpredicted),
+            },
         });
         self.leaves.assume_zapped(scope);
         let seen = if self.facts.is("tdp-mmu") { scope } else { Err(Why::ZapUnseen) };

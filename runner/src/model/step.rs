@@ -1,15 +1,18 @@
 //! Host steps: what KVM's ioctls reply.
 
 use super::mce::{self, Mce};
-use super::memslot::{self, EEXIST, EINVAL, ENOENT, Slot};
+use super::memslot::{self, EEXIST, EINVAL, ENOENT, READONLY, Slot};
 use super::point::{Effect, Prediction, Rule, Why};
 use super::policy::{FlagRule, QuirkRule, ZapEvent};
 use super::register::{Fate, View};
 use super::replay::Replay;
+use super::sptes::Cause;
+use crate::host::facts::Fact;
 use crate::host::probe::set_quirks;
 use crate::host::quirks::Quirks;
+use crate::host::slot_type;
 use wire::layout::{FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, START_CR0, VARIABLE_MTRRS};
-use wire::step::{Status, Step};
+use wire::step::{SlotApi, Status, Step};
 
 /// The step succeeds.
 const DONE: Effect = reply(Status::Done, 0);
@@ -90,20 +93,12 @@ impl<'p> Replay<'p> {
                 let (rule, expected) = if taken { (Rule::Always, DONE) } else { (Rule::MceInvalid, INVALID) };
                 by("KVM_X86_SET_MCE", rule, mce::INJECT_SOURCE, expected)
             }
+            Step::SetTypedSlot { typed, slot, readonly, gpa, pages } => {
+                let flags = slot_type::flag(typed) | if readonly { READONLY } else { 0 };
+                self.predict_slot(SlotApi::V1, slot, Slot::new(gpa, pages, flags))
+            }
             Step::SetSlot { api, slot, flags, gpa, pages, .. } => {
-                let row = memslot::flags(&self.policy.memslot_flags, api, flags, &self.facts)?;
-                let refused = row.and_then(|row| match row.reply {
-                    FlagRule::Accepted => None,
-                    FlagRule::Einval => Some((row, INVALID)),
-                    FlagRule::Refused => Some((row, Effect::AnyErrno)),
-                });
-                if let Some((row, expected)) = refused {
-                    return by(&row.name, Rule::Flag, &row.source, expected);
-                }
-                match (self.state.slots.reply(slot, Slot::new(gpa, pages, flags)), row) {
-                    ((DONE, _), Some(row)) => by(&row.name, Rule::Flag, &row.source, DONE),
-                    ((expected, rule), _) => by("memslot", rule, memslot::SOURCE, expected),
-                }
+                self.predict_slot(api, slot, Slot::new(gpa, pages, flags | self.slot_flag()))
             }
             Step::DeleteSlot { slot, .. } => {
                 let there = self.state.slots.has(slot);
@@ -128,7 +123,13 @@ impl<'p> Replay<'p> {
                 let expected = if self.state.plugged { DONE } else { reply(Status::Errno(ENOENT), 0) };
                 by("non-coherent DMA", Rule::Always, "virt/kvm/vfio.c:kvm_vfio_file_del", expected)
             }
-            Step::SetMmioSlot { slot, gpa } | Step::SetHazardSlot { slot, gpa, .. } => {
+            Step::SetMmioSlot { slot, gpa } => {
+                self.predict_slot(SlotApi::V1, slot, Slot::new(gpa, 1, self.slot_flag()))
+            }
+            Step::SetTypedMmioSlot { typed, slot, gpa } => {
+                self.predict_slot(SlotApi::V1, slot, Slot::new(gpa, 1, slot_type::flag(typed)))
+            }
+            Step::SetHazardSlot { slot, gpa, .. } => {
                 let (expected, rule) = self.state.slots.reply(slot, Slot::new(gpa, 1, 0));
                 by("memslot", rule, memslot::SOURCE, expected)
             }
@@ -137,6 +138,32 @@ impl<'p> Replay<'p> {
                 let expected = if u64::from(quirks) & !offered == 0 { DONE } else { INVALID };
                 by("quirks", Rule::Quirks, "x86.c:kvm_vm_ioctl_enable_cap", expected)
             }
+        }
+    }
+
+    /// The flag that the VM configuration has memslots get.
+    fn slot_flag(&self) -> u32 {
+        match self.facts.0.get("slot-type") {
+            Some(Fact::Text(typed)) => typed.parse().map_or(0, slot_type::flag),
+            _ => 0,
+        }
+    }
+
+    /// What KVM replies to setting a memslot by that ioctl.
+    fn predict_slot(&self, api: SlotApi, slot: u8, wanted: Slot) -> Result<Prediction<'p>, Why> {
+        let by = |row, rule, source, expected| Ok(Prediction { expected, row, rule, source });
+        let row = memslot::flags(&self.policy.memslot_flags, api, wanted.flags, &self.facts)?;
+        let refused = row.and_then(|row| match row.reply {
+            FlagRule::Accepted => None,
+            FlagRule::Einval => Some((row, INVALID)),
+            FlagRule::Refused => Some((row, Effect::AnyErrno)),
+        });
+        if let Some((row, expected)) = refused {
+            return by(&row.name, Rule::Flag, &row.source, expected);
+        }
+        match (self.state.slots.reply(slot, wanted), row) {
+            ((DONE, _), Some(row)) => by(&row.name, Rule::Flag, &row.source, DONE),
+            ((expected, rule), _) => by("memslot", rule, memslot::SOURCE, expected),
         }
     }
 
@@ -181,7 +208,18 @@ impl<'p> Replay<'p> {
             }
             Step::SetSlot { slot, flags, gpa, pages, .. } => {
                 self.slot_goes(slot);
-                self.state.slots.set(slot, Slot::new(gpa, pages, flags));
+                self.state.slots.set(slot, Slot::new(gpa, pages, flags | self.slot_flag()));
+            }
+            Step::SetTypedSlot { typed, slot, readonly, gpa, pages } => {
+                let flags = slot_type::flag(typed) | if readonly { READONLY } else { 0 };
+                let wanted = Slot::new(gpa, pages, flags);
+                if self.state.slots.is_retyped(slot, wanted) {
+                    self.state.slots.set(slot, wanted);
+                    self.happened(ZapEvent::SlotType, Cause::Slot(wanted));
+                } else {
+                    self.slot_goes(slot);
+                    self.state.slots.set(slot, wanted);
+                }
             }
             Step::DeleteSlot { slot, .. } => {
                 self.slot_goes(slot);
@@ -196,7 +234,11 @@ impl<'p> Replay<'p> {
             }
             Step::SetMmioSlot { slot, gpa } => {
                 self.slot_goes(slot);
-                self.state.slots.set_device(slot, Slot::new(gpa, 1, 0));
+                self.state.slots.set_device(slot, Slot::new(gpa, 1, self.slot_flag()));
+            }
+            Step::SetTypedMmioSlot { typed, slot, gpa } => {
+                self.slot_goes(slot);
+                self.state.slots.set_device(slot, Slot::new(gpa, 1, slot_type::flag(typed)));
             }
             Step::SetHazardSlot { slot, gpa, .. } => {
                 self.slot_goes(slot);
@@ -205,7 +247,7 @@ impl<'p> Replay<'p> {
             Step::PlugDma | Step::UnplugDma => {
                 self.state.plugged = step == Step::PlugDma;
                 let event = if self.state.plugged { ZapEvent::PlugDma } else { ZapEvent::UnplugDma };
-                self.happened(event, 0, 0);
+                self.happened(event, Cause::Vm);
             }
             Step::Mark => {}
             Step::DisableQuirks { quirks } => {
@@ -216,7 +258,7 @@ impl<'p> Replay<'p> {
                     None => (before & !quirks == 0).then_some(quirks),
                 });
                 set_quirks(&mut self.facts, after.map(Quirks));
-                self.happened(ZapEvent::DisableQuirks, 0, 0);
+                self.happened(ZapEvent::DisableQuirks, Cause::Vm);
             }
         }
     }

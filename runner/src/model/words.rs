@@ -175,8 +175,15 @@ impl fmt::Display for StepWords {
             }
             Step::StartCpu { cpu, .. } => write!(f, "vCPU {cpu}: started in 64-bit mode"),
             Step::Mark => f.write_str("a mark for the witnesses"),
-            Step::PlugDma => f.write_str("KVM_DEV_VFIO_FILE_ADD: non-coherent DMA plugged in"),
-            Step::UnplugDma => f.write_str("KVM_DEV_VFIO_FILE_DEL: non-coherent DMA taken away"),
+            Step::PlugDma => f.write_str("KVM_SET_DEVICE_ATTR: non-coherent DMA plugged in"),
+            Step::UnplugDma => f.write_str("KVM_SET_DEVICE_ATTR: non-coherent DMA taken away"),
+            Step::SetTypedSlot { typed, slot, readonly, gpa, pages } => {
+                let access = if readonly { "read-only " } else { "" };
+                write!(f, "{access}slot {slot} of type {typed}, {pages} pages at GPA {gpa:#x}")
+            }
+            Step::SetTypedMmioSlot { typed, slot, gpa } => {
+                write!(f, "slot {slot} of type {typed} with a page of a PCI BAR at GPA {gpa:#x}")
+            }
             Step::SetHazardSlot { slot, gpa, hazard } => {
                 write!(f, "slot {slot} with the host's {hazard} at GPA {gpa:#x}")
             }

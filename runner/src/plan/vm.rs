@@ -2,9 +2,11 @@
 
 use crate::config::{self, ConfigError, Set};
 use crate::host::quirks::Quirks;
+use crate::host::slot_type;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
+use wire::step::SlotType;
 
 /// One VM configuration, a file under `configs/vm`; its id is the file's name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +30,9 @@ pub struct VmConfig {
     /// (KVM_DEV_VFIO_FILE_ADD).
     #[serde(default)]
     pub non_coherent_dma: bool,
+    /// The type whose flag each memslot gets that a test makes without one.
+    #[serde(default, with = "slot_type")]
+    pub slot_type: SlotType,
 }
 
 fn yes() -> bool {
@@ -52,6 +57,7 @@ impl Default for VmConfig {
             cpuid_self_snoop: true,
             disable_quirks: Quirks::default(),
             non_coherent_dma: false,
+            slot_type: SlotType::Plain,
         }
     }
 }
@@ -70,6 +76,7 @@ impl VmConfig {
         match self {
             VmConfig { disable_quirks: Quirks(1..), .. } => Some("quirks of KVM disabled"),
             VmConfig { non_coherent_dma: true, .. } => Some("non-coherent DMA"),
+            VmConfig { slot_type: SlotType::NonCoherentDma | SlotType::Wc, .. } => Some("memslots with a type's flag"),
             _ => None,
         }
     }
@@ -117,6 +124,11 @@ mod tests {
                 "configs/vm/x.toml:2:18: unknown quirk `cd-nw-claered`, did you mean `cd-nw-cleared`?\n  \
                  2 | disable-quirks = ['cd-nw-claered']\n    |                  ^^^^^^^^^^^^^^^^^",
             ),
+            (
+                "summary = ''\nslot-type = 'noncoherent-dma'",
+                "configs/vm/x.toml:2:13: unknown type of a memslot `noncoherent-dma`, did you mean `non-coherent-dma`?\n  \
+                 2 | slot-type = 'noncoherent-dma'\n    |             ^^^^^^^^^^^^^^^^^",
+            ),
             ("maxphyaddr = 36", "configs/vm/x.toml: missing field `summary`"),
         ] {
             assert_eq!(parse(text).unwrap_err().to_string(), said);
@@ -143,6 +155,9 @@ mod tests {
             ("non-coherent-dma-cd", 1 << 1, true),
         ] {
             assert_eq!((vms[id].disable_quirks, vms[id].non_coherent_dma), (Quirks(quirks), dma), "{id}");
+        }
+        for (id, typed) in [("slot-non-coherent-dma", SlotType::NonCoherentDma), ("slot-wc", SlotType::Wc)] {
+            assert_eq!((vms[id].slot_type, vms[id].non_coherent_dma), (typed, false), "{id}");
         }
         for (id, vm) in vms {
             if let Some(bits) = id.strip_prefix("maxphyaddr-") {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use wire::host::HostRecord;
 use wire::memtype::MemType;
-use wire::step::{Status, Step};
+use wire::step::{SlotType, Status, Step};
 
 /// When the VM had its device with non-coherent DMA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +62,8 @@ pub enum Row<'a> {
         cd: bool,
         /// What is behind the page.
         memory: Memory,
+        /// The memslot's flag of a memory type.
+        typed: SlotType,
     },
     /// Leaves where it finds another type, and non-coherent DMA makes that matter: in a test, for pages of this type.
     Lookup(&'a str, MemType),
@@ -268,9 +270,13 @@ impl<'a> Row<'a> {
     }
 
     fn of(test: &'a str, setup: Setup, situation: Situation) -> Row<'a> {
-        let Situation { dma, cd, mtrr, kvm_mtrr, .. } = situation;
+        let Situation { typed, dma, cd, mtrr, kvm_mtrr, .. } = situation;
         let memory = Memory::of(situation);
-        if dma && !cd && mtrr != kvm_mtrr { Row::Lookup(test, mtrr) } else { Row::Leaf { setup, cd, memory } }
+        if dma && !cd && mtrr != kvm_mtrr && typed == SlotType::Plain {
+            Row::Lookup(test, mtrr)
+        } else {
+            Row::Leaf { setup, cd, memory, typed }
+        }
     }
 }
 

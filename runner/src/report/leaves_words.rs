@@ -5,6 +5,7 @@ use crate::model::leaf::LeafType;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use wire::memtype::{EptType, MemType};
+use wire::step::SlotType;
 
 impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,14 +39,18 @@ impl Memory {
 impl fmt::Display for Row<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Row::Leaf { setup, cd, memory } => {
+            Row::Leaf { setup, cd, memory, typed } => {
                 setup.fmt(f)?;
                 f.write_str(if *cd { ", CR0.CD=1" } else { "" })?;
                 f.write_str(match memory {
                     Memory::Ram => "",
                     Memory::ReadOnly => ", read-only memslot",
                     Memory::HostMmio => ", PCI BAR of the host",
-                })
+                })?;
+                match typed {
+                    SlotType::Plain => Ok(()),
+                    typed => write!(f, ", memslot flag {typed}"),
+                }
             }
             Row::Lookup(test, mtrr) => write!(f, "{test}, pages of type {mtrr}"),
             Row::Zap(event, setup) => write!(f, "{event}: {setup}"),

@@ -24,6 +24,7 @@ fn header(cells: &[&str]) -> Header {
         cpuid_self_snoop: false,
         disable_quirks: Quirks(1 << 9),
         non_coherent_dma: true,
+        slot_type: wire::step::SlotType::Wc,
     };
     let facts = [
         ("machine", Fact::Text("kvm".to_owned())),

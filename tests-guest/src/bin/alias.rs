@@ -7,7 +7,8 @@
 //! that give what was there before.
 //!
 //! Why: guests with a device mapped WC by one driver and WB by another live from such pages being coherent, or from
-//! flushes that make them so, and it must not end as a machine check.
+//! flushes that make them so, and it must not end as a machine check. What the host reads of a memslot that the guest
+//! wrote is what a live migration would send.
 //!
 //! Source: SDM Vol. 3A, "Programming the PAT" (aliases of one physical page); Vol. 2 CPUID, flag SS (self snoop); KVM's
 //! `arch/x86/kvm/x86.c:kvm_emulate_wbinvd`, `kvm_arch_has_noncoherent_dma`.

@@ -3,7 +3,7 @@
 //! A mark follows each touch, so that it is certain which came first.
 //!
 //! What: two to eight vCPUs with other default types in their MTRRs, or with other CR0.CD, touch a page each, and then
-//! the page of the next, and time it.
+//! the page of the next, and time it. MTRRs of one vCPU and of the other change while pages are in use.
 //!
 //! Why: registers are per vCPU, but a page has one leaf, made with the state of the vCPU that faulted first. What the
 //! others get depends on who came first, and the SDM forbids such a state altogether.
@@ -16,11 +16,11 @@
 
 use guest::doorbell::ring;
 use guest::guard::Guard;
-use guest::mtrr::{ENABLE, mask};
+use guest::mtrr::{ENABLE, mask, pair, program};
 use guest::report::Out;
 use guest::smp::Cpu;
 use guest::sweep::{msr_once, write_cr0};
-use guest::touch::{SLOT, touch_on};
+use guest::touch::{SLOT, touch_all, touch_on};
 use guest::{cpu, cr0, paging, slot, timed};
 use wire::layout::{CR0_CD, MTRR_DEF_TYPE, MTRR_PHYSBASE0, WINDOW};
 use wire::memtype::MemType;
@@ -51,6 +51,37 @@ guest::test!("mtrr-4", "The same with four vCPUs.", RAM.and(Needs::cpus(4)), poi
 guest::test!("mtrr-8", "The same with eight vCPUs.", RAM.and(Needs::cpus(8)), points = 93, |out| {
     run(out, 8, other_types, |_| false);
 });
+guest::test!(
+    "mtrr-change",
+    "Changes MTRRs of a second vCPU and then of the first while pages are in use, and touches them again each time.",
+    RAM.and(Needs::cpus(2)),
+    points = 33,
+    |out| {
+        let _guard = Guard::new();
+        cpu::report_mtrrs_and_width(out);
+        timed::calibrate(out);
+        if !slot::make(out, SLOT, WINDOW, SLOT_PAGES, SlotMemory::Small) {
+            return;
+        }
+        program(out, MemType::Wb, |out| pair(out, 0, WINDOW, PAGE, MemType::Wt));
+        ring(Step::Mark);
+        let pages = [WINDOW, WINDOW + PAGE];
+        touch_all(out, &pages);
+        for (index, value) in [
+            (MTRR_PHYSBASE0, WINDOW | MemType::Uc as u64),
+            (MTRR_PHYSBASE0 + 1, mask(SLOT_SIZE)),
+            (MTRR_DEF_TYPE, ENABLE | MemType::Wp as u64),
+            (MTRR_PHYSBASE0, WINDOW | MemType::Wc as u64),
+        ] {
+            ring(Step::SetMsr { cpu: 1, index, value });
+            ring(Step::Mark);
+            touch_all(out, &pages);
+        }
+        msr_once(out, MTRR_PHYSBASE0, WINDOW | MemType::Uc as u64);
+        ring(Step::Mark);
+        touch_all(out, &pages);
+    }
+);
 guest::test!(
     "cd-2",
     "The same with two vCPUs, whose MTRRs say WT, and of which the second has CR0.CD set.",

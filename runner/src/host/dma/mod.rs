@@ -3,6 +3,7 @@
 //! KVM_DEV_VFIO_FILE_ADD makes KVM ask VFIO whether it enforces coherency for the file. If it does not for one of the
 //! VM's files, the VM counts as non-coherent (`virt/kvm/vfio.c`, `kvm_vfio_update_coherency`). No ioctl tells the
 //! outcome: only leaves and their effects do. `docs/devices.md` says what to expect of which provider.
+//! One provider is no file: a device of a patched KVM that is told that the VM's DMA is not coherent.
 
 mod device;
 mod group;
@@ -36,6 +37,8 @@ pub enum Spec {
     Mdev(String),
     /// `stub`: the lab's module vfio_stub.
     Stub,
+    /// `kvm-virtio`: the KVM VIRTIO device of a patched KVM.
+    KvmVirtio,
 }
 
 impl FromStr for Spec {
@@ -53,8 +56,9 @@ impl FromStr for Spec {
             Some(("mdev", name)) if !name.is_empty() && !name.contains(['/', '.']) => Ok(Spec::Mdev(name.to_owned())),
             Some(("mdev", name)) => Err(format!("{name:?} is neither the UUID nor the type of a mediated device")),
             None if s == "stub" => Ok(Spec::Stub),
+            None if s == "kvm-virtio" => Ok(Spec::KvmVirtio),
             _ => Err("expected vfio-group=/dev/vfio/N, vfio-device=/dev/vfio/devices/vfioN, \
-                      noiommu=/dev/vfio/noiommu-N, mdev=UUID, mdev=TYPE or stub"
+                      noiommu=/dev/vfio/noiommu-N, mdev=UUID, mdev=TYPE, stub or kvm-virtio"
                 .to_owned()),
         }
     }
@@ -82,6 +86,7 @@ impl fmt::Display for Spec {
             Spec::Noiommu(path) => write!(f, "noiommu={}", path.display()),
             Spec::Mdev(name) => write!(f, "mdev={name}"),
             Spec::Stub => f.write_str("stub"),
+            Spec::KvmVirtio => f.write_str("kvm-virtio"),
         }
     }
 }
@@ -98,6 +103,7 @@ impl Spec {
             Spec::Noiommu(path) => noiommu::open(root, path),
             Spec::Mdev(name) => mdev::open(root, name),
             Spec::Stub => stub::open(root),
+            Spec::KvmVirtio => Ok(Opened { file: None, _container: None, _made: None }),
         }?;
         Ok(Provider { spec: self.clone(), opened })
     }
@@ -113,7 +119,8 @@ pub struct Provider {
 /// What a provider holds open. The order is that of closing: the group before its container, the device last.
 #[derive(Debug)]
 struct Opened {
-    file: File,
+    /// The file for KVM_DEV_VFIO_FILE_ADD, if it takes one.
+    file: Option<File>,
     /// The VFIO container that the group is attached to.
     _container: Option<File>,
     /// The mediated device that was made.
@@ -122,7 +129,7 @@ struct Opened {
 
 impl Opened {
     fn file(file: File) -> Self {
-        Opened { file, _container: None, _made: None }
+        Opened { file: Some(file), _container: None, _made: None }
     }
 }
 
@@ -132,9 +139,16 @@ impl Provider {
         &self.spec
     }
 
-    /// The file for KVM_DEV_VFIO_FILE_ADD.
-    pub fn file(&self) -> &File {
-        &self.opened.file
+    /// The file for KVM_DEV_VFIO_FILE_ADD; none for the KVM VIRTIO device.
+    pub fn file(&self) -> Option<&File> {
+        self.opened.file.as_ref()
+    }
+
+    /// The stub with a file of any kind.
+    #[cfg(test)]
+    pub(crate) fn of_any_file() -> Provider {
+        let file = File::open("/dev/null").expect("/dev/null");
+        Provider { spec: Spec::Stub, opened: Opened::file(file) }
     }
 }
 
@@ -170,6 +184,7 @@ mod tests {
             "noiommu=/dev/vfio/noiommu-0",
             "mdev=mtty-1",
             "stub",
+            "kvm-virtio",
         ] {
             assert_eq!(spec.parse::<Spec>().unwrap().to_string(), spec);
         }

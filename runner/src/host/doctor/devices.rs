@@ -44,6 +44,15 @@ pub(super) fn dma(host: &Host) -> Section {
                 ),
             ),
             (
+                "kvm-virtio",
+                if host.kvm.as_ref().is_ok_and(|kvm| kvm.virtio_device) {
+                    "KVM has the device"
+                } else {
+                    "none: a device of KVM that no released kernel has (ci/kernels/patches)"
+                }
+                .to_owned(),
+            ),
+            (
                 "stub",
                 if offer.stub { "loaded" } else { "none: only in the lab, whose kernels load the module vfio_stub" }
                     .to_owned(),

@@ -5,7 +5,9 @@ use super::report::{Emulators, Section};
 use crate::host::Host;
 use crate::host::kvm::Kvm;
 use crate::host::quirks::QUIRKS;
+use crate::host::slot_type;
 use crate::witness::Kind;
+use wire::step::SlotType;
 
 /// Module parameters that bear on memory types or on what the witnesses see.
 const PARAMETERS: [&str; 9] = [
@@ -96,9 +98,17 @@ fn capabilities(kvm: &Kvm) -> Section {
             ("MC banks", kvm.mce_banks.to_string()),
             ("MCG_CAP bits", format!("{:#x}", kvm.mce_caps)),
             ("guest MAXPHYADDR", format!("{} bits", kvm.maxphyaddr)),
+            ("memslot types", slot_types(kvm)),
             ("CPUID.MTRR", if kvm.cpuid_mtrr_forced { "always shown" } else { "can be hidden" }.to_owned()),
         ],
     )
+}
+
+/// The flags of memslots that say something of memory types.
+fn slot_types(kvm: &Kvm) -> String {
+    let flags = kvm.slot_types.iter().filter(|&&typed| typed != SlotType::Plain).map(|&typed| slot_type::name(typed));
+    let flags: Vec<_> = flags.collect();
+    if flags.is_empty() { "no flag; no released kernel has one".to_owned() } else { flags.join(", ") }
 }
 
 fn quirks(kvm: &Kvm) -> Section {

@@ -46,6 +46,8 @@ fn intel() -> Host {
             mce_caps: 0x0f00_0100,
             maxphyaddr: 46,
             cpuid_mtrr_forced: false,
+            slot_types: vec![wire::step::SlotType::Plain],
+            virtio_device: false,
         }),
         rights: Rights { root: true, sys_admin: true, blind: BTreeMap::new(), host_msrs: true },
         dma: Offer::default(),
@@ -155,6 +157,7 @@ fn devices_are_listed_with_what_they_need() {
         row("vfio-device", "/dev/vfio/devices/vfio0"),
         row("noiommu", "/dev/vfio/noiommu-0"),
         row("mdev", "mtty-1, 83b8f4f2-509f-382f-3c1e-e6bfe0fa1001"),
+        row("kvm-virtio", "none: a device of KVM that no released kernel has (ci/kernels/patches)"),
         row("stub", "loaded"),
     ];
     assert_eq!(rows(&full, "Non-coherent DMA (run --dma)"), expected);

@@ -6,7 +6,7 @@ mod memory;
 mod slots;
 pub(crate) mod steps;
 pub mod sys;
-mod vfio;
+pub(crate) mod vfio;
 mod vm;
 
 pub use boot::RAM;
@@ -20,6 +20,7 @@ use crate::host::dma::Provider;
 use crate::host::hazard;
 use crate::host::kvm::KvmTrouble;
 use crate::host::quirks::Quirks;
+use crate::host::slot_type;
 use crate::plan::vm::VmConfig;
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::Kvm;
@@ -27,7 +28,7 @@ use memory::Memory;
 use std::collections::HashSet;
 use vfio::Vfio;
 use wire::needs::Needs;
-use wire::step::Hazard;
+use wire::step::{Hazard, SlotType};
 
 /// CPUID leaf with the feature bits of old: EDX bit 12 is MTRR, bit 27 self-snoop, EBX bits 31:24 the initial APIC id.
 const LEAF_FEATURES: u32 = 1;
@@ -104,17 +105,22 @@ impl KvmMachine {
     pub fn with_devices(self, devices: Devices) -> Result<Self, DeviceError> {
         if let Some(provider) = &devices.dma {
             let refused = |error: kvm_ioctls::Error| {
-                let advice = match error.errno() {
-                    libc::ENODEV => "; this KVM has no VFIO device (CONFIG_KVM_VFIO)",
-                    libc::EINVAL => "; to VFIO it is no file of its own",
+                let advice = match (error.errno(), provider.file()) {
+                    (libc::ENODEV, Some(_)) => "; this KVM has no VFIO device (CONFIG_KVM_VFIO)",
+                    (libc::ENODEV, None) => {
+                        "; this KVM has no VIRTIO device (no released kernel has; see ci/kernels/patches)"
+                    }
+                    (libc::EINVAL, Some(_)) => "; to VFIO it is no file of its own",
                     _ => "",
                 };
-                let what = format!("KVM does not take {} (KVM_DEV_VFIO_FILE_ADD){advice}", provider.spec());
-                DeviceError::io(what, error.into())
+                DeviceError::io(
+                    format!("KVM does not take {} (KVM_SET_DEVICE_ATTR){advice}", provider.spec()),
+                    error.into(),
+                )
             };
             let cannot = |error: kvm_ioctls::Error| DeviceError::io("cannot make a VM (KVM_CREATE_VM)", error.into());
             let vm = self.kvm.create_vm().map_err(cannot)?;
-            Vfio::default().add(&vm, provider.file()).map_err(refused)?;
+            Vfio::default().add(&vm, provider).map_err(refused)?;
         }
         Ok(KvmMachine { devices, ..self })
     }
@@ -194,6 +200,13 @@ impl Machine for KvmMachine {
     fn lacks(&self, needs: Needs, vm: &VmConfig) -> Option<String> {
         let most = self.kvm.get_max_vcpus();
         let host::kvm::Kvm { quirks, maxphyaddr, one_reg, mce_banks, readonly_memslots, memslots_v2, .. } = self.can;
+        let slot_types = [
+            (SlotType::NonCoherentDma, needs.has(Needs::SLOT_NON_COHERENT_DMA)),
+            (SlotType::Wc, needs.has(Needs::SLOT_WC)),
+        ];
+        let wants = |&(typed, needed): &(SlotType, bool)| needed || vm.slot_type == typed;
+        let mut wanted = slot_types.into_iter().filter(wants).map(|(typed, _)| typed);
+        let unknown_type = wanted.find(|typed| !self.can.slot_types.contains(typed));
         let missing = |need, there: bool| needs.has(need) && !there;
         let unknown_quirks: Vec<_> = Quirks(vm.disable_quirks.0 & !quirks).names().collect();
         if needs.has(Needs::BARE) {
@@ -208,6 +221,8 @@ impl Machine for KvmMachine {
         } else if !unknown_quirks.is_empty() {
             let names = unknown_quirks.join(", ");
             Some(format!("this KVM has no quirk {names} (KVM_CAP_DISABLE_QUIRKS2 is {quirks:#x})"))
+        } else if let Some(typed) = unknown_type {
+            Some(slot_type::lacks(typed))
         } else if (vm.non_coherent_dma || needs.has(Needs::DMA)) && self.devices.dma.is_none() {
             Some("it needs non-coherent DMA: name a provider to --dma (doctor says what this host has)".to_owned())
         } else if needs.has(Needs::HOST_MMIO) && self.devices.mmio.is_none() {

@@ -52,8 +52,7 @@ impl Slots {
     }
 
     /// Makes or moves a slot of one page, which is one of a BAR of the host.
-    pub fn set_mmio(&mut self, vm: &VmFd, mmio: &HostMmio, slot: u8, gpa: u64) -> Status {
-        let wanted = Wanted { slot, flags: 0, gpa, pages: 1 };
+    pub fn set_mmio(&mut self, vm: &VmFd, mmio: &HostMmio, wanted: Wanted) -> Status {
         self.set_memory(vm, SlotApi::V1, wanted, None, || Memory::device(mmio).ok())
     }
 

@@ -3,14 +3,16 @@
 use super::slots::Wanted;
 use super::vm::Vm;
 use super::{boot, sys};
+use crate::host::mmio::HostMmio;
+use crate::host::slot_type;
 use crate::machine::End;
-use kvm_bindings::{Msrs, kvm_msr_entry, kvm_x86_mce};
+use kvm_bindings::{KVM_MEM_READONLY, Msrs, kvm_msr_entry, kvm_x86_mce};
 use kvm_ioctls::VcpuFd;
 use std::io;
 use vm_memory::{Bytes, GuestAddress};
 use wire::host::HostRecord;
 use wire::layout::{FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, VARIABLE_MTRRS};
-use wire::step::{STEP_BYTES, Status, Step};
+use wire::step::{STEP_BYTES, SlotApi, SlotMemory, Status, Step};
 
 /// A reply: how it went, and the value for a step that replies with one (else 0).
 pub type Reply = (Status, u64);
@@ -120,7 +122,13 @@ impl Vm<'_> {
                 self.on(caller, cpu, |vcpu| io_reply(sys::set_mce(vcpu, &mce)))
             }
             Step::SetSlot { api, slot, flags, gpa, pages, memory } => {
+                let flags = flags | slot_type::flag(self.job.vm.slot_type);
                 (self.slots().set(&self.fd, api, Wanted { slot, flags, gpa, pages }, memory), 0)
+            }
+            Step::SetTypedSlot { typed, slot, readonly, gpa, pages } => {
+                let flags = slot_type::flag(typed) | if readonly { KVM_MEM_READONLY } else { 0 };
+                let wanted = Wanted { slot, flags, gpa, pages };
+                (self.slots().set(&self.fd, SlotApi::V1, wanted, SlotMemory::Small), 0)
             }
             Step::DeleteSlot { api, slot } => (self.slots().delete(&self.fd, api, slot), 0),
             Step::Poke { slot, offset, value, flush } => (self.slots().poke(slot, offset, value, flush), 0),
@@ -130,26 +138,30 @@ impl Vm<'_> {
                 INVALID
             }
             Step::Mark => (Status::Done, 0),
-            Step::PlugDma => self
-                .machine
-                .dma()
-                .map_or(INVALID, |provider| reply(self.vfio().add(&self.fd, provider.file()).map(|()| 0))),
-            Step::UnplugDma => self
-                .machine
-                .dma()
-                .map_or(INVALID, |provider| reply(self.vfio().delete(&self.fd, provider.file()).map(|()| 0))),
+            Step::PlugDma => {
+                self.machine.dma().map_or(INVALID, |provider| reply(self.vfio().add(&self.fd, provider).map(|()| 0)))
+            }
+            Step::UnplugDma => {
+                self.machine.dma().map_or(INVALID, |provider| reply(self.vfio().delete(&self.fd, provider).map(|()| 0)))
+            }
             Step::SetMmioSlot { slot, gpa } => {
-                let mmio = self.machine.devices.mmio.as_ref();
-                mmio.map_or(INVALID, |mmio| (self.slots().set_mmio(&self.fd, mmio, slot, gpa), 0))
+                self.mmio_slot(self.machine.devices.mmio.as_ref(), slot, slot_type::flag(self.job.vm.slot_type), gpa)
+            }
+            Step::SetTypedMmioSlot { typed, slot, gpa } => {
+                self.mmio_slot(self.machine.devices.mmio.as_ref(), slot, slot_type::flag(typed), gpa)
             }
             Step::SetHazardSlot { slot, gpa, hazard } => {
-                let page = self.machine.devices.hazard(hazard);
-                page.map_or(INVALID, |page| (self.slots().set_mmio(&self.fd, page, slot, gpa), 0))
+                self.mmio_slot(self.machine.devices.hazard(hazard), slot, 0, gpa)
             }
             Step::StartCpu { cpu, entry, stack, argument } => {
                 self.on(caller, cpu, |vcpu| reply(boot::enter(vcpu, entry, stack, argument).map(|()| 0)))
             }
         }
+    }
+
+    /// Makes or moves a slot of a page that no memory of the host is behind.
+    fn mmio_slot(&self, page: Option<&HostMmio>, slot: u8, flags: u32, gpa: u64) -> Reply {
+        page.map_or(INVALID, |page| (self.slots().set_mmio(&self.fd, page, Wanted { slot, flags, gpa, pages: 1 }), 0))
     }
 
     /// Saves one vCPU's special registers and [`state_msrs`] and restores them on another, in the order of QEMU:

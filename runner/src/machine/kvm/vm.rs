@@ -105,7 +105,7 @@ impl<'a> Vm<'a> {
         let mut vfio = Vfio::default();
         if job.vm.non_coherent_dma {
             let provider = machine.dma().ok_or("none was named").failed("no provider of non-coherent DMA")?;
-            vfio.add(&fd, provider.file()).failed("cannot make DMA non-coherent (KVM_DEV_VFIO_FILE_ADD)")?;
+            vfio.add(&fd, provider).failed("cannot make DMA non-coherent (KVM_SET_DEVICE_ATTR)")?;
         }
         if let Some(lie) = machine.lie {
             plant(&fd, lie).failed("cannot plant a lie (KVM_X86_SET_MSR_FILTER)")?;

@@ -1,9 +1,11 @@
 //! Rows that say which memory type KVM puts into a leaf SPTE, and which events zap leaves.
 
 use super::when::When;
+use crate::host::slot_type;
 use crate::model::leaf::LeafType;
 use serde::Deserialize;
 use std::fmt;
+use wire::step::SlotType;
 
 /// What a leaf says of memory types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -11,8 +13,8 @@ use std::fmt;
 pub enum LeafRule {
     /// Always this: `"WB+IPAT"`, or `"PAT0"` in the format of ordinary page tables.
     Always(LeafType),
-    /// An EPT leaf of the type that the MTRRs of the vCPU that faulted give the page by the SDM, PAT honoured:
-    /// `"guest-mtrr"`.
+    /// An EPT leaf of the type that MTRRs give the page by the SDM, PAT honoured: `"guest-mtrr"`. They are those of the
+    /// vCPU that faulted, unless the policy says that one's count for all.
     GuestMtrr,
     /// Nothing is predicted: `"unpredicted"`.
     Unpredicted,
@@ -43,11 +45,14 @@ pub struct LeafRow {
     pub when: When,
     /// The memslot's memory is a PCI BAR of the host.
     pub host_mmio: Option<bool>,
+    /// What a flag of the memslot says of its memory types.
+    #[serde(default, deserialize_with = "slot_type::deserialize_some")]
+    pub slot_type: Option<SlotType>,
     /// The VM has non-coherent DMA.
     pub non_coherent_dma: Option<bool>,
     /// CR0.CD of the vCPU that faulted.
     pub cd: Option<bool>,
-    /// The MTRRs of the vCPU that faulted are enabled.
+    /// The MTRRs are enabled of the vCPU that faulted or, where one's count for all, of that one.
     pub mtrrs_enabled: Option<bool>,
     /// What the leaf says.
     pub leaf: LeafRule,
@@ -75,6 +80,8 @@ pub enum ZapEvent {
     SetSregsCd,
     /// Quirks are disabled.
     DisableQuirks,
+    /// A memslot gets another flag of a memory type.
+    SlotType,
 }
 
 impl fmt::Display for ZapEvent {
@@ -88,6 +95,7 @@ impl fmt::Display for ZapEvent {
             ZapEvent::MovCd => "CR0.CD toggled by MOV CR0",
             ZapEvent::SetSregsCd => "CR0.CD toggled by KVM_SET_SREGS",
             ZapEvent::DisableQuirks => "quirks disabled",
+            ZapEvent::SlotType => "a memslot's flag of a memory type changed",
         })
     }
 }
@@ -98,7 +106,7 @@ impl fmt::Display for ZapEvent {
 pub enum ZapRule {
     /// All.
     All,
-    /// Those of the range that the MTRR now covers.
+    /// Those of the range that the MTRR now covers, or of the memslot that changed.
     Range,
     /// None.
     None,
@@ -119,6 +127,9 @@ pub struct ZapRow {
     pub when: When,
     /// The VM has non-coherent DMA afterwards.
     pub non_coherent_dma: Option<bool>,
+    /// It happens on vCPU 0.
+    #[serde(rename = "on-vcpu-0")]
+    pub on_vcpu_0: Option<bool>,
     /// The vCPU's MTRRs are enabled afterwards.
     pub mtrrs_enabled: Option<bool>,
     /// Which leaves it zaps.

@@ -68,6 +68,9 @@ pub struct Policy {
     /// What zaps leaf SPTEs.
     #[serde(default, rename = "zap")]
     pub zaps: Vec<ZapRow>,
+    /// Whether vCPU 0's MTRRs count for leaves whichever vCPU faults.
+    #[serde(rename = "vcpu-0-mtrrs")]
+    pub vcpu_0_mtrrs: Option<bool>,
     /// Quirks that were disabled before, where KVM_CAP_DISABLE_QUIRKS2 disables others.
     pub disabled_quirks: Option<QuirkRule>,
     /// Machine checks.
@@ -93,6 +96,7 @@ impl Policy {
         self.zaps.extend_from_slice(&base.zaps);
         self.effective.extend_from_slice(&base.effective);
         self.cr0 = self.cr0.take().or_else(|| base.cr0.clone());
+        self.vcpu_0_mtrrs = self.vcpu_0_mtrrs.or(base.vcpu_0_mtrrs);
         self.disabled_quirks = self.disabled_quirks.or(base.disabled_quirks);
         self.mce = self.mce.or(base.mce);
     }

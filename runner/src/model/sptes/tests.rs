@@ -132,7 +132,10 @@ impl Log {
 
     /// By the policy of that id, or the one that governs.
     fn surprises_by(&self, policy: Option<&str>, facts: &Facts) -> Vec<String> {
-        let set = Set::load(None).unwrap();
+        self.surprises_in(&Set::load(None).unwrap(), policy, facts)
+    }
+
+    fn surprises_in(&self, set: &Set, policy: Option<&str>, facts: &Facts) -> Vec<String> {
         let policies = Policies::load(set.sources("policies").map(|(_, source)| source)).unwrap();
         let policy = policy.map_or_else(|| policies.governing(facts), |id| policies.get(id)).unwrap();
         let mut replay = Replay::new(policy, facts, true);
@@ -502,3 +505,5 @@ fn emulated_mmio_is_no_leaf() {
     let intel = facts(Kvm::V6_16, &[]);
     assert_eq!(Log::new().spte(0, NONE, 0x0f80_d000_0046).mark().surprises(&intel), QUIET);
 }
+
+mod patches;

@@ -69,7 +69,7 @@ Exit codes:
 pub enum Verb {
     /// Run cells, judge them as they come, and keep the results.
     #[command(after_help = FILTERS)]
-    Run(Run),
+    Run(Box<Run>),
     /// List the cells of a suite, without booting anything.
     #[command(after_help = FILTERS)]
     List(List),

@@ -44,7 +44,7 @@ pub struct Difference {
 pub(super) fn grouped(ungrouped: Ungrouped) -> Vec<Difference> {
     let axes = ungrouped.keys().map(|cause| cause.axes.len()).max().unwrap_or_default();
     // From the last axis to the first, so that what a VM has in common stands longest.
-    let groups = (0..axes).rev().fold(ungrouped, |groups, axis| merged(groups, axis));
+    let groups = (0..axes).rev().fold(ungrouped, merged);
     let mut all: Vec<Difference> = groups
         .into_iter()
         .map(|(Cause { what, axes, from, to }, (points, cells))| Difference { what, axes, from, to, points, cells })

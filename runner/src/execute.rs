@@ -69,8 +69,17 @@ impl Execution<'_> {
                     return CellResult { cell: cell.id.clone(), outcome: CellOutcome::Error(why) };
                 }
                 let (test, needs, limits) = (&cell.test, cell.needs, self.limits.with_points(cell.points));
-                let watch = self.witness.witnesses.watch();
-                let job = Job { elf: guest.elf, run, test, needs, vm: &cell.config, limits, watch: watch.as_ref() };
+                let watch = self.witness.witnesses.watch(true);
+                let job = Job {
+                    elf: guest.elf,
+                    run,
+                    test,
+                    needs,
+                    vm: &cell.config,
+                    limits,
+                    module: &[],
+                    watch: watch.as_ref(),
+                };
                 let observed = self.machine.run(&job);
                 let witness = watch.map(Watch::end).unwrap_or_default();
                 match observed {

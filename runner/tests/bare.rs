@@ -58,7 +58,7 @@ impl Bare {
         let (vm, elf) = (VmConfig::default(), guests::find(&test.family).expect("an embedded guest").elf);
         assert_eq!(self.machine.lacks(test.needs, &vm), None);
         let limits = Limits::default();
-        let job = Job { elf, run: RUN, test: &test.name, needs: test.needs, vm: &vm, limits, watch: None };
+        let job = Job { elf, run: RUN, test: &test.name, needs: test.needs, vm: &vm, limits, module: &[], watch: None };
         self.machine.run(&job).expect("Bochs runs the guest")
     }
 

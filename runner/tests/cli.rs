@@ -23,6 +23,7 @@ fn refused(arguments: &[&str], stderr: &str) {
 fn help() {
     golden(&["--help"], 0, file!["cli/help.txt"]);
     golden(&["run", "--help"], 0, file!["cli/run-help.txt"]);
+    golden(&["fuzz", "--help"], 0, file!["cli/fuzz-help.txt"]);
     golden(&["explain", "--help"], 0, file!["cli/explain-help.txt"]);
     golden(&["identify", "--help"], 0, file!["cli/identify-help.txt"]);
     golden(&["diff", "--help"], 0, file!["cli/diff-help.txt"]);

@@ -30,7 +30,16 @@ fn judged(machine: &KvmMachine, family: &str, name: &str) -> Option<(Judgement, 
         return None;
     }
     let elf = guests::find(family).unwrap().elf;
-    let job = Job { elf, run: RUN, test: name, needs: test.needs, vm: &vm, limits: Limits::default(), watch: None };
+    let job = Job {
+        elf,
+        run: RUN,
+        test: name,
+        needs: test.needs,
+        vm: &vm,
+        limits: Limits::default(),
+        module: &[],
+        watch: None,
+    };
     let observed = machine.run(&job).unwrap();
     let policies = Policies::load(set.sources("policies").map(|(_, source)| source)).unwrap();
     let (deviations, facts) = (Deviations::none(), host::vm_facts(&host::probe().facts("kvm"), &vm));

@@ -25,7 +25,8 @@ fn sources(kind: &str) -> Vec<Source> {
 /// Runs a test of a guest and judges it by the policies in `policies`.
 fn judged(machine: &KvmMachine, policies: &[Source], elf: &[u8], family: &str, test: &str) -> Judgement {
     let vm = VmConfig::default();
-    let job = Job { elf, run: RUN, test, needs: Needs::NONE, vm: &vm, limits: Limits::default(), watch: None };
+    let job =
+        Job { elf, run: RUN, test, needs: Needs::NONE, vm: &vm, limits: Limits::default(), module: &[], watch: None };
     let observed = machine.run(&job).expect("the host runs the guest");
     let policies = Policies::load(policies).expect("the policies");
     let (id, tests) = (format!("{family}/{test}"), guests::tests().expect("the tests"));

@@ -37,8 +37,16 @@ fn every_test_makes_the_points_that_it_says() {
     let (mut checked, mut wrong) = (0, Vec::new());
     for test in tests.iter().filter(|test| test.family != BARE && machine.lacks(test.needs, &vm).is_none()) {
         let elf = guests::find(&test.family).unwrap().elf;
-        let job =
-            Job { elf, run: 1, test: &test.name, needs: test.needs, vm: &vm, limits: Limits::default(), watch: None };
+        let job = Job {
+            elf,
+            run: 1,
+            test: &test.name,
+            needs: test.needs,
+            vm: &vm,
+            limits: Limits::default(),
+            module: &[],
+            watch: None,
+        };
         let observed = machine.run(&job).unwrap();
         let judged = |least| judge.cell(&test.id(), least, &observed, Some(job.run), &facts);
         let Some(came) = came(&judged(u64::MAX)) else { continue };

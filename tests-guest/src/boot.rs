@@ -2,7 +2,7 @@
 
 use crate::area::{AREA_SIZE, Area};
 use crate::report::{self, Out};
-use crate::{console, heap, registry};
+use crate::{console, heap, module, registry};
 use core::arch::global_asm;
 use core::ptr::NonNull;
 use volatile::VolatilePtr;
@@ -44,6 +44,16 @@ struct MemoryRange {
     reserved: u32,
 }
 
+/// `struct hvm_modlist_entry`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct ModuleEntry {
+    address: u64,
+    size: u64,
+    command_line: u64,
+    reserved: u64,
+}
+
 /// Reads a `T` that the loader left at a physical address.
 ///
 /// # Safety
@@ -63,12 +73,21 @@ pub fn start(start_info: u64, pvh: u32, family: &str) -> ! {
     // SAFETY: both boot protocols say that this register holds the address of the structure.
     let info: StartInfo = unsafe { read(start_info) };
     assert!(info.magic == START_MAGIC && info.version >= 1, "the loader passed no hvm_start_info of version 1");
+    let mut end_of_heap = u64::MAX;
+    if info.modules > 0 {
+        // SAFETY: the list has this many entries.
+        let ModuleEntry { address, size, .. } = unsafe { read(info.module_list) };
+        // SAFETY: the loader put it there, and the heap ends before it.
+        unsafe { module::set(address, size) };
+        end_of_heap = address;
+    }
     for n in 0..u64::from(info.memory_map_entries) {
         // SAFETY: the map has this many entries.
         let range: MemoryRange = unsafe { read(info.memory_map + n * size_of::<MemoryRange>() as u64) };
         if range.kind == RAM {
+            let end = range.address.saturating_add(range.size).min(end_of_heap);
             // SAFETY: RAM above the image; the loader's structures that are read below are not written to before.
-            unsafe { heap::init(range.address, range.address.saturating_add(range.size)) };
+            unsafe { heap::init(range.address, end) };
         }
     }
     let mut words = [0; COMMAND_LINE];

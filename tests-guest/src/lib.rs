@@ -25,6 +25,7 @@ pub mod host;
 mod job;
 pub mod mce;
 pub mod mmio;
+pub mod module;
 pub mod msr;
 pub mod mtrr;
 pub mod order;

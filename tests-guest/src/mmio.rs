@@ -53,11 +53,21 @@ fn at<R>(cpl: u8, work: impl FnOnce() -> R) -> R {
 /// Loads `width` bytes from `gpa` in the test window or the low window at `cpl`, and reports it. Gives what was
 /// loaded; 0 after a fault.
 pub fn read(out: &mut Out, cpl: u8, gpa: u64, width: u8) -> u64 {
-    assert!(in_window(gpa, width.into()), "a load outside the windows of tests");
-    let result = at(cpl, || load(gpa, width));
-    let (value, fault) = result.map_or_else(|fault| (0, Some(fault)), |value| (value, None));
+    let (value, fault) = try_read(cpl, gpa, width);
     out.access(Access { cpu: 0, write: false, width, cpl, gpa, value, fault });
     value
+}
+
+/// The same on an application processor.
+pub fn read_by(out: &mut Out, cpu: &Cpu, cpl: u8, gpa: u64, width: u8) {
+    let (value, fault) = cpu.run(|| try_read(cpl, gpa, width));
+    out.access(Access { cpu: cpu.index(), write: false, width, cpl, gpa, value, fault });
+}
+
+/// Loads on the vCPU that runs this. Gives what was loaded, and what came of it.
+fn try_read(cpl: u8, gpa: u64, width: u8) -> (u64, Option<Fault>) {
+    assert!(in_window(gpa, width.into()), "a load outside the windows of tests");
+    at(cpl, || load(gpa, width)).map_or_else(|fault| (0, Some(fault)), |value| (value, None))
 }
 
 /// Stores the low `width` bytes of `value` at `gpa` in the test window or the low window at `cpl`, and reports it.

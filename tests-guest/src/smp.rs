@@ -5,11 +5,11 @@ use crate::doorbell;
 use crate::job::{Call, Job};
 use crate::report::{self, Out};
 use crate::{apic, cpu};
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use volatile::VolatilePtr;
-use wire::layout::{START_CR4, TRAMPOLINE};
+use wire::layout::{START_CR4, TRAMPOLINE, YIELD_PORT};
 use wire::record::Start;
 use wire::register::{Place, Register};
 use wire::step::{Status, Step};
@@ -40,6 +40,27 @@ unsafe extern "C" {
     static trampoline_end: u8;
     /// Null and 64-bit code, see entry.s.
     static boot_gdt: [u64; 2];
+}
+
+/// Whether vCPUs that wait for each other give way.
+static POLITE: AtomicBool = AtomicBool::new(false);
+
+/// From now on a vCPU that waits for another one gives way. On a host with fewer CPUs than vCPUs the other then runs at once,
+/// not when the time slice is over; elsewhere it costs exits. For a VMM that answers the doorbell.
+pub fn give_way() {
+    POLITE.store(true, Ordering::Relaxed);
+}
+
+/// Once round the loop of a vCPU that waits.
+fn wait() {
+    if POLITE.load(Ordering::Relaxed) {
+        // SAFETY: the VMM lets others run, and does nothing to memory.
+        unsafe {
+            asm!("out dx, al", in("dx") YIELD_PORT, in("al") 0u8, options(nomem, nostack, preserves_flags));
+        }
+    } else {
+        core::hint::spin_loop();
+    }
 }
 
 /// The vCPU does not run guest code.
@@ -161,7 +182,10 @@ impl Cpu {
         mailbox.argument.store(argument.expose_provenance() as u64, Ordering::Relaxed);
         mailbox.state.store(BUSY, Ordering::Release);
         let own = own();
-        let done = cpu::wait_until(|| mailbox.state.load(Ordering::Acquire) != BUSY);
+        let done = cpu::wait_until(|| {
+            wait();
+            mailbox.state.load(Ordering::Acquire) != BUSY
+        });
         assert!(done, "the application processor did not finish its job");
         self.check_alive();
         (job.result(), own)
@@ -183,7 +207,7 @@ extern "C" fn ap_start(area: &'static Area) -> ! {
     loop {
         mailbox.state.store(IDLE, Ordering::Release);
         while mailbox.state.load(Ordering::Acquire) != BUSY {
-            core::hint::spin_loop();
+            wait();
         }
         let job = mailbox.job.load(Ordering::Relaxed) as usize;
         let argument = core::ptr::with_exposed_provenance(mailbox.argument.load(Ordering::Relaxed) as usize);

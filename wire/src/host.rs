@@ -124,6 +124,14 @@ const fn flushing(flush: bool) -> &'static str {
     if flush { "flush-" } else { "" }
 }
 
+/// A step that stands alone in a line.
+pub(crate) fn step_alone(line: &str) -> Result<Step, TextError> {
+    let mut words = Words::new(line);
+    let step = step(&mut words)?;
+    words.end()?;
+    Ok(step)
+}
+
 fn step(words: &mut Words<'_>) -> Result<Step, TextError> {
     const CPU: &str = "a vCPU index";
     const SLOT: &str = "a memslot";
@@ -159,7 +167,7 @@ fn step(words: &mut Words<'_>) -> Result<Step, TextError> {
             gpa: words.hex("an address")?,
             pages: words.hex("a number of pages")?,
             memory: match words.peek() {
-                Some("->") => SlotMemory::Small,
+                None | Some("->") => SlotMemory::Small,
                 _ => words.parse("a kind of memory")?,
             },
         },
@@ -317,13 +325,13 @@ impl FromStr for Status {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::register::Register;
     use alloc::vec;
     use proptest::prelude::*;
 
-    fn step() -> impl Strategy<Value = Step> {
+    pub(crate) fn step() -> impl Strategy<Value = Step> {
         let api = || prop_oneof![Just(SlotApi::V1), Just(SlotApi::V2)];
         prop_oneof![
             any::<(u8, u32, u64)>().prop_map(|(cpu, index, value)| Step::SetMsr { cpu, index, value }),

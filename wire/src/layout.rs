@@ -10,6 +10,8 @@ pub const DOORBELL_PORT: u16 = 0xe0;
 /// I/O port of the embedded VMM that takes many bytes of the serial line at once: a 32-bit write of the GPA of a 32-bit
 /// count and that many bytes. So a line costs one VM exit, not one a byte.
 pub const LINE_PORT: u16 = 0xe4;
+/// I/O port of the embedded VMM that has a vCPU give way to others: a vCPU that waits for another one may share its CPU.
+pub const YIELD_PORT: u16 = 0xe8;
 /// Word of a guest's command line that says that [`LINE_PORT`] is there.
 pub const LINE_PORT_WORD: &str = "line-port";
 

@@ -18,6 +18,7 @@ extern crate alloc;
 pub mod coherence;
 pub mod entry;
 pub mod frame;
+pub mod history;
 pub mod host;
 pub mod insn;
 pub mod layout;

@@ -26,7 +26,7 @@ impl Bare {
     /// An ELF file that cannot be loaded.
     pub fn new(machine: &KvmMachine, elf: &[u8], command_line: &str) -> Result<Self, MachineError> {
         let ram = ram()?;
-        let entry = boot::load(&ram, elf, command_line)?;
+        let entry = boot::load(&ram, elf, &[], command_line)?;
         let mut pages = Vec::new();
         for gpa in (0..RAM).step_by(PAGE) {
             let mut page = vec![0; PAGE];

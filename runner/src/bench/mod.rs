@@ -56,7 +56,7 @@ fn vm_cost(machine: &KvmMachine, guest: &'static str, elf: &[u8], rounds: usize)
     let (run, test) = (1, "hello");
     let yardstick = Bare::new(machine, elf, &boot::command_line(run, test))?;
     let vm = VmConfig::default();
-    let job = Job { elf, run, test, needs: Needs::NONE, vm: &vm, limits: Limits::default(), watch: None };
+    let job = Job { elf, run, test, needs: Needs::NONE, vm: &vm, limits: Limits::default(), module: &[], watch: None };
     let (mut bare, mut full) = (Vec::new(), Vec::new());
     // The first rounds fill caches.
     for round in 0..rounds + rounds / 10 {
@@ -91,7 +91,7 @@ pub fn timed(machine: &KvmMachine) -> Result<TimedCost, MachineError> {
     let guest = guests::find(family).ok_or("it is not embedded").failed("cannot find the guest of the matrix")?;
     let (run, vm) = (1, VmConfig::default());
     let needs = Needs::STEPS.and(Needs::SLOTS);
-    let job = Job { elf: guest.elf, run, test, needs, vm: &vm, limits: Limits::default(), watch: None };
+    let job = Job { elf: guest.elf, run, test, needs, vm: &vm, limits: Limits::default(), module: &[], watch: None };
     let observed = machine.run(&job)?;
     let mut reader = Reader::new(Some(run));
     let is_timed = |line: &&Line| match line {

@@ -43,6 +43,18 @@ Filters:
 Exit codes:
   0 all is as expected, 1 something is not, 2 wrong usage, 3 the host or the harness is broken";
 
+const FOUND: &str = "\
+Each cause is told once, with the shortest history that shows it, as a file and as a cell:
+  unknown difference             not as KVM's policy says, and nobody knows why
+  known deviation                not as it says, for a known reason
+  departure from the architecture  as it says; the SDM, or a fresh leaf, would have it otherwise
+
+Exit codes:
+  0  no unknown difference
+  1  there is one
+  2  wrong usage or a wrong configuration
+  3  the host or the harness is broken";
+
 const IDENTIFIED: &str = "\
 Every cell is replayed against every policy, whether it governs here or not. What a known deviation
 of this host excuses counts as explained, and is named.
@@ -70,6 +82,9 @@ pub enum Verb {
     /// Run cells, judge them as they come, and keep the results.
     #[command(after_help = FILTERS)]
     Run(Box<Run>),
+    /// Run random histories of operations, hold them against the model, and shrink what is not as it says.
+    #[command(after_help = FOUND)]
+    Fuzz(Fuzz),
     /// List the cells of a suite, without booting anything.
     #[command(after_help = FILTERS)]
     List(List),
@@ -174,6 +189,48 @@ pub struct Run {
     /// Keep the other CPUs busy meanwhile, each with a thread that spins; where there is one CPU only, that one.
     #[arg(long)]
     pub busy: bool,
+    /// The host's devices that VMs may be given.
+    #[command(flatten)]
+    pub devices: Named,
+}
+
+/// Arguments of `fuzz`.
+#[derive(Debug, Args)]
+pub struct Fuzz {
+    /// Only in the VMs of suite `fuzz` that one of these picks, such as `*@non-coherent-dma`.
+    #[arg(value_name = "FILTER", conflicts_with = "replay")]
+    pub filters: Vec<String>,
+    /// What histories are drawn by: the same number draws the same ones on the same KVM. Without it another each time,
+    /// which is said.
+    #[arg(long, value_name = "N", conflicts_with = "replay")]
+    pub seed: Option<u64>,
+    /// Seconds after which no history is drawn any more.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub time: u64,
+    /// The most histories.
+    #[arg(long, value_name = "N")]
+    pub histories: Option<u64>,
+    /// The most vCPUs of a history.
+    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub vcpus: u8,
+    /// Run the history in this file, and no other.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub replay: Option<PathBuf>,
+    /// Judge by this policy, not by the one that what was probed selects.
+    #[arg(long, value_name = "NAME")]
+    pub policy: Option<String>,
+    /// How to judge.
+    #[command(flatten)]
+    pub judging: Judging,
+    /// Witnesses on the host's side, as for `run`.
+    #[arg(long, value_name = "LIST")]
+    pub witness: Option<Kinds>,
+    /// Seconds after which a guest is given up.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+    /// How to print.
+    #[arg(long, value_enum, default_value = "human")]
+    pub format: Format,
     /// The host's devices that VMs may be given.
     #[command(flatten)]
     pub devices: Named,

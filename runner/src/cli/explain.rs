@@ -5,6 +5,7 @@ use super::knowledge::Knowledge;
 use super::out::stdout;
 use super::{Done, Failure};
 use crate::config::names;
+use crate::fuzz::TEST;
 use crate::host::facts::Fact;
 use crate::judge::Judge;
 use crate::report::{self, CellVerdict, Cells, Explained, Outcome};
@@ -52,10 +53,15 @@ pub fn explain(cli: &Cli, args: &Explain) -> Done {
         ("run", run.dir.display().to_string()),
         (
             "again",
-            format!(
-                "kvm-memtype run --machine {} --suite {}{} {}",
-                run.header.machine, run.header.suite, run.header.devices, args.cell
-            ),
+            match args.cell.strip_prefix(TEST).and_then(|id| id.strip_prefix('@')) {
+                Some(id) => {
+                    format!("kvm-memtype fuzz{} --replay {}", run.header.devices, run.dir.join(id).display()) + ".toml"
+                }
+                None => format!(
+                    "kvm-memtype run --machine {} --suite {}{} {}",
+                    run.header.machine, run.header.suite, run.header.devices, args.cell
+                ),
+            },
         ),
     ];
     let facts = cells.facts(&args.cell);

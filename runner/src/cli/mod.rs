@@ -6,6 +6,7 @@ mod diff;
 mod doctor;
 mod explain;
 mod files;
+mod fuzz;
 mod identify;
 mod judge;
 mod knowledge;
@@ -42,6 +43,7 @@ pub type Done = Result<Outcome, Failure>;
 pub fn main(cli: &Cli) -> ExitCode {
     let done = match &cli.verb {
         Verb::Run(args) => run::run(cli, args),
+        Verb::Fuzz(args) => fuzz::fuzz(cli, args),
         Verb::List(args) => list::list(cli, args),
         Verb::Doctor(args) => doctor::doctor(cli, args),
         Verb::Report(args) => report::report(cli, args),

@@ -28,7 +28,7 @@ use wire::needs::Needs;
 use wire::step::Hazard;
 
 /// Set by SIGINT, SIGTERM or SIGHUP; the second of them ends the process at once.
-static STOP: AtomicBool = AtomicBool::new(false);
+pub(super) static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Runs a suite, or goes on with a run.
 pub fn run(cli: &Cli, args: &Run) -> Done {
@@ -171,19 +171,19 @@ fn witnesses(args: &Run, asked: Option<&Kinds>, machine: &str) -> Result<Choice,
 }
 
 /// The facts of host and machine.
-fn facts(host: &host::Host, machine: &dyn Machine) -> Facts {
+pub(super) fn facts(host: &host::Host, machine: &dyn Machine) -> Facts {
     let mut facts = host.facts(machine.name());
     facts.0.extend(machine.facts().0);
     facts
 }
 
 /// The devices that were named, opened.
-fn devices(named: &Named) -> Result<Devices, Failure> {
+pub(super) fn devices(named: &Named) -> Result<Devices, Failure> {
     Devices::open(named).map_err(|error| Failure::Usage(chain(&error)))
 }
 
 /// Host and machine in words.
-fn description(host: &host::Host, machine: &dyn Machine) -> BTreeMap<String, String> {
+pub(super) fn description(host: &host::Host, machine: &dyn Machine) -> BTreeMap<String, String> {
     let mut rows = host.description();
     rows.insert("machine".to_owned(), format!("{}: {}", machine.name(), machine.description()));
     rows
@@ -228,7 +228,8 @@ fn say(args: &Run, started: &Started, busy: Option<&Busy>) -> Result<(), Failure
     Ok(())
 }
 
-fn listen() -> Result<(), Failure> {
+/// Has signals set [`STOP`].
+pub(super) fn listen() -> Result<(), Failure> {
     let handler = || {
         if STOP.swap(true, Ordering::SeqCst) {
             std::process::exit(3);

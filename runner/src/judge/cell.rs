@@ -70,7 +70,7 @@ impl<'a> Judge<'a> {
             Ok(policy) => policy,
             Err(error) => return Judgement::new(Verdict::Error, error.to_string()),
         };
-        let mut tally = Tally::new(&policy.id);
+        let mut tally = Tally::new(test, &policy.id);
         let applying = self.applying(test, facts);
         tally.witnesses(&observed.witness, &applying);
         let account = self.walk(policy, test, observed, run, facts, |judged| tally.take(judged));
@@ -137,7 +137,8 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
-    pub(super) fn applying(&self, test: &str, facts: &Facts) -> Vec<&Deviation> {
+    /// The deviations that may show in a test.
+    pub fn applying(&self, test: &str, facts: &Facts) -> Vec<&'a Deviation> {
         self.deviations.iter().filter(|deviation| deviation.applies(test, facts)).collect()
     }
 

@@ -2,9 +2,10 @@
 
 use super::ending::{EndKind, Suberror};
 use crate::config::{self, ConfigError, Source};
-use crate::host::facts::Facts;
+use crate::host::facts::{Fact, Facts};
 use crate::machine::End;
 use crate::model::leaf::LeafType;
+use crate::model::memtype::LookupFault;
 use crate::model::policy::{BitRange, MsrRange, When};
 use crate::model::{Action, Class, Decision, Effect, Rule};
 use crate::plan::pattern::{Patterns, fits, matches};
@@ -75,23 +76,14 @@ impl PointExcuse {
     }
 }
 
-/// Leaf SPTEs that a deviation excuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum LeafExcuse {
-    /// Those of the type that KVM's own lookup in the guest's MTRRs gives, where the SDM gives another one.
-    KvmLookup,
-}
-
-impl LeafExcuse {
-    fn excuses(self, rule: Rule, seen: Effect) -> bool {
-        let LeafExcuse::KvmLookup = self;
-        match rule {
-            Rule::GuestMtrr { kvm: Some(memtype), .. } => {
-                seen == Effect::Leaf(LeafType::Ept(EptType { memtype, ignore_pat: false }))
-            }
-            _ => false,
+/// Whether it excuses a leaf of the type that KVM's own lookup in the guest's MTRRs gives, where `fault` makes that another
+/// one than the SDM's.
+fn excuses_leaf(fault: LookupFault, rule: Rule, seen: Effect) -> bool {
+    match rule {
+        Rule::GuestMtrr { kvm: Some((memtype, found)), .. } => {
+            found == fault && seen == Effect::Leaf(LeafType::Ept(EptType { memtype, ignore_pat: false }))
         }
+        _ => false,
     }
 }
 
@@ -139,8 +131,10 @@ pub struct Deviation {
     /// The points that it excuses.
     #[serde(default)]
     points: Vec<PointExcuse>,
-    /// The leaf SPTEs that it excuses.
-    leaves: Option<LeafExcuse>,
+    /// Tests whose histories are drawn at random: it may show there or not.
+    sometimes: Option<Patterns>,
+    /// The leaf SPTEs that it excuses: those for which KVM's own lookup in the guest's MTRRs errs in this way.
+    leaves: Option<LookupFault>,
     /// The endings that it excuses.
     #[serde(default)]
     ends: Vec<EndExcuse>,
@@ -158,10 +152,19 @@ impl Deviation {
         self.id.get_ref()
     }
 
-    /// Whether it should show in a test.
+    /// Whether it may show in a test.
     pub fn applies(&self, test: &str, facts: &Facts) -> bool {
-        self.when.get_ref().iter().any(|when| when.holds(facts))
-            && self.tests.get_ref().iter().any(|pattern| fits(pattern.get_ref(), test))
+        let holds = |facts: &Facts| self.when.get_ref().iter().any(|when| when.holds(facts));
+        let names = |patterns: &Patterns| patterns.get_ref().iter().any(|pattern| fits(pattern.get_ref(), test));
+        match &self.sometimes {
+            // Whether a device is there from the start says nothing of a history, which may plug it in.
+            Some(sometimes) if names(sometimes) => [false, true].into_iter().any(|dma| {
+                let mut facts = facts.clone();
+                facts.0.insert("non-coherent-dma".to_owned(), Fact::Bool(dma));
+                holds(&facts)
+            }),
+            _ => names(&self.tests) && holds(facts),
+        }
     }
 
     /// Whether it excuses a point.
@@ -169,7 +172,7 @@ impl Deviation {
         let Ok(prediction) = decision.predicted else { return false };
         let Decision { action, seen, .. } = *decision;
         match action {
-            Action::Leaf { .. } => self.leaves.is_some_and(|excuse| excuse.excuses(prediction.rule, seen)),
+            Action::Leaf { .. } => self.leaves.is_some_and(|fault| excuses_leaf(fault, prediction.rule, seen)),
             _ => self.points.iter().any(|excuse| excuse.excuses(action, prediction.expected, seen)),
         }
     }
@@ -184,8 +187,11 @@ impl Deviation {
         self.kernel_log.iter().any(|part| fits(&format!("*{part}*"), line))
     }
 
-    /// Whether it must show where it applies, with the kernel's log watched or not.
-    pub fn must_show(&self, log_watched: bool) -> bool {
+    /// Whether it must show in a test to which it applies, with the kernel's log watched or not.
+    pub fn must_show(&self, test: &str, log_watched: bool) -> bool {
+        if !self.tests.get_ref().iter().any(|pattern| fits(pattern.get_ref(), test)) {
+            return false;
+        }
         let by_log_alone = self.points.is_empty() && self.leaves.is_none() && self.ends.is_empty();
         !self.once_a_boot && (log_watched || !by_log_alone)
     }
@@ -239,6 +245,7 @@ impl Deviations {
 /// What the fields' types do not say.
 fn check(source: &Source, deviation: &Deviation, tests: &[String]) -> Result<(), ConfigError> {
     matches(source, &deviation.tests, "test", tests)?;
+    deviation.sometimes.iter().try_for_each(|patterns| matches(source, patterns, "test", tests).map(drop))?;
     if deviation.when.get_ref().is_empty() {
         return Err(ConfigError::at(source, deviation.when.span(), "no condition is named here, so it never applies"));
     }
@@ -312,8 +319,8 @@ mod tests {
             assert_ne!(text, ends);
             said(&text)
         };
-        let leaf = deviation("leaves = 'kvm-lookpu'\n");
-        assert!(said(&leaf).contains("did you mean `kvm-lookup`"), "{}", said(&leaf));
+        let leaf = deviation("leaves = 'uc-abvoe'\n");
+        assert!(said(&leaf).contains("did you mean `uc-above`"), "{}", said(&leaf));
         let same = deviation("points = [{ expected = 'accepted', seen = 'accepted' }]\n");
         assert!(said(&same).contains("what is expected and what is seen are the same"));
         let fact = changed("machine", "machin");
@@ -329,10 +336,24 @@ mod tests {
     #[test]
     fn a_leaf_is_excused_by_the_lookup_of_kvm_alone() {
         let leaf = |memtype| Effect::Leaf(LeafType::Ept(EptType { memtype, ignore_pat: false }));
-        let excuses = |kvm, seen| LeafExcuse::KvmLookup.excuses(Rule::GuestMtrr { memtype: MemType::Wb, kvm }, seen);
-        assert!(excuses(Some(MemType::Uc), leaf(MemType::Uc)));
-        assert!(!excuses(Some(MemType::Uc), leaf(MemType::Wc)));
+        let excuses =
+            |kvm, seen| excuses_leaf(LookupFault::UcAbove, Rule::GuestMtrr { memtype: MemType::Wb, kvm }, seen);
+        assert!(excuses(Some((MemType::Uc, LookupFault::UcAbove)), leaf(MemType::Uc)));
+        assert!(!excuses(Some((MemType::Uc, LookupFault::UcAbove)), leaf(MemType::Wc)));
+        assert!(!excuses(Some((MemType::Uc, LookupFault::ShortMask)), leaf(MemType::Uc)));
         assert!(!excuses(None, leaf(MemType::Uc)));
-        assert!(!LeafExcuse::KvmLookup.excuses(Rule::LeafAlways, leaf(MemType::Uc)));
+        assert!(!excuses_leaf(LookupFault::UcAbove, Rule::LeafAlways, leaf(MemType::Uc)));
+    }
+
+    /// In a history it may show or not, and whether the device is there from the start does not matter.
+    #[test]
+    fn a_deviation_may_show_in_a_history() {
+        let text = "[[deviation]]\nid = 'a'\nreason = 'r'\nsource = 's'\nwhen = [{ non-coherent-dma = true }]\n\
+                    tests = ['family/test']\nsometimes = ['other/*']\nleaves = 'uc-above'\n";
+        let source = Source { name: "configs/deviations/x.toml".into(), text: text.into() };
+        let all = Deviations::load([&source], &["family/test".into(), "other/test".into()]).unwrap();
+        let (deviation, facts) = (all.iter().next().unwrap(), Facts::default());
+        assert!(!deviation.applies("family/test", &facts) && deviation.applies("other/test", &facts));
+        assert!(deviation.must_show("family/test", true) && !deviation.must_show("other/test", true));
     }
 }

@@ -20,7 +20,7 @@ pub use candidates::{Against, Candidate, Candidates, CellLog, Pair, Seen, Standi
 pub use cell::{Departures, Judge, Judgement};
 pub use contrast::Contrast;
 pub use deviation::{Deviation, Deviations};
-pub use kernel::is_finding;
+pub use kernel::{Findings, findings, is_finding};
 pub use merge::{By, Point};
 pub use proof::{Proof, Witnesses};
 pub use verdict::{UnknownVerdict, Verdict};

@@ -21,6 +21,7 @@ const MOST_EXAMPLES: usize = 4;
 
 /// What a walk through a log adds up to.
 pub(super) struct Tally<'a> {
+    test: String,
     /// Decided points. The registers of a new vCPU are none of the test's: they stand in the log of a test that did
     /// nothing. A leaf from before was decided when it was made, and only departs from the architecture now.
     pub points: u64,
@@ -52,9 +53,10 @@ pub(super) struct Tally<'a> {
 }
 
 impl<'a> Tally<'a> {
-    /// Nothing yet, by policy `policy`.
-    pub fn new(policy: &'a str) -> Self {
+    /// Nothing yet of test `test`, by policy `policy`.
+    pub fn new(test: &str, policy: &'a str) -> Self {
         Tally {
+            test: test.to_owned(),
             points: 0,
             excused: Points::new(policy, MOST_DISAGREEMENTS),
             doubtful: Points::new(policy, MOST_DISAGREEMENTS),
@@ -189,7 +191,7 @@ impl<'a> Tally<'a> {
             return (Verdict::Inconclusive, format!("a witness did not see all: {gap}"));
         }
         // News, which points that nothing is predicted of must not hide.
-        let due = applying.iter().filter(|deviation| deviation.must_show(self.log_watched));
+        let due = applying.iter().filter(|deviation| deviation.must_show(&self.test, self.log_watched));
         let hidden: Vec<&str> = due.map(|deviation| deviation.id()).filter(|id| !self.shown.contains(id)).collect();
         if !hidden.is_empty() {
             return (Verdict::Xpass, format!("known to deviate, but did not: {}", hidden.join(", ")));

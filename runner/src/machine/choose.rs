@@ -106,6 +106,7 @@ fn preflight(machine: &dyn Machine) -> Result<(), MachineError> {
         needs: Needs::NONE,
         vm: &vm,
         limits: Limits::default(),
+        module: &[],
         watch: None,
     };
     match machine.run(&job)?.end {

@@ -34,6 +34,8 @@ pub struct Job<'a> {
     pub run: u64,
     /// The test's name within its family.
     pub test: &'a str,
+    /// What the guest finds as its boot module; none where it is empty. Only the embedded VMM hands it over.
+    pub module: &'a [u8],
     /// What the test needs; says how many vCPUs the VM has and whether it has local APICs.
     pub needs: Needs,
     /// The VM's configuration.

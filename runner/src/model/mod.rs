@@ -39,4 +39,4 @@ pub use memory::Setting;
 pub use point::{Action, Class, Decision, Effect, Prediction, Rule, Why};
 pub use replay::Replay;
 pub use sptes::Situation;
-pub use words::EffectOf;
+pub use words::{EffectOf, OpWords};

@@ -3,6 +3,7 @@
 
 use super::coherence::{Aspect, Promise};
 use super::leaf::LeafType;
+use super::memtype::LookupFault;
 use super::memtype::apm::Apm;
 use super::policy::ZapEvent;
 use super::timing::TypeSet;
@@ -304,10 +305,10 @@ pub enum Rule {
     LeafAlways,
     LeafTooLarge,
     LeafHeld,
-    /// By the SDM; and by KVM's own lookup where that is another one.
+    /// By the SDM; and by KVM's own lookup where that is another one, and where it errs.
     GuestMtrr {
         memtype: MemType,
-        kvm: Option<MemType>,
+        kvm: Option<(MemType, LookupFault)>,
     },
     /// By KVM's own lookup, where ranges of two types overlap of which the SDM says nothing.
     GuestMtrrUndefined {
@@ -348,6 +349,8 @@ pub enum Why {
     Maxphyaddr,
     /// The register's value before is not known.
     Unknown,
+    /// The register holds a value that it should have refused.
+    Held,
     /// CPUID was not reported.
     Cpuid,
     /// CR4.MCE or MCG_STATUS is not known.

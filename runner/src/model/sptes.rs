@@ -122,6 +122,21 @@ impl<'p> Replay<'p> {
         })
     }
 
+    /// The leaf at `level` that KVM would make now for a fault of vCPU `cpu`.
+    ///
+    /// # Errors
+    /// Why nothing is predicted.
+    pub fn fresh(&self, gpa: u64, level: u8, cpu: u8) -> Result<Prediction<'p>, Why> {
+        self.predict_leaf(gpa, level, Some(cpu))
+    }
+
+    /// What of the VM's state decides about leaves besides MTRRs: whether it has non-coherent DMA, the quirks that are
+    /// disabled, and CR0.CD of vCPU `cpu`, as far as they are known.
+    pub fn switches(&self, cpu: u8) -> (bool, Option<u64>, Option<bool>) {
+        let cd = self.state.cpu_if(cpu).and_then(|cpu| cpu.cr0).map(|cr0| cr0 & CR0_CD != 0);
+        (self.state.plugged, self.facts.int("disabled-quirks"), cd)
+    }
+
     /// The leaf at `level` that KVM makes now, for a fault of vCPU `cpu`, or of one of which that is not known.
     fn predict_leaf(&self, gpa: u64, level: u8, cpu: Option<u8>) -> Result<Prediction<'p>, Why> {
         let backing = self.state.slots.at(gpa).ok_or(Why::LeafState)?;
@@ -182,16 +197,23 @@ impl<'p> Replay<'p> {
             }
             (memtype, kvm) => {
                 let memtype = memtype?;
-                Ok((memtype, Rule::GuestMtrr { memtype, kvm: kvm.filter(|&kvm| kvm != memtype) }))
+                let kvm = kvm.filter(|&kvm| kvm != memtype);
+                let kvm = kvm.map(|kvm| Ok((kvm, self.lookup(cpu, |mtrrs| mtrrs.fault(gpa))?))).transpose()?;
+                Ok((memtype, Rule::GuestMtrr { memtype, kvm }))
             }
         }
     }
 
     /// The type that the MTRRs of `cpu` give the page at `gpa`.
     pub(super) fn guest_mtrr(&self, cpu: &Cpu, gpa: u64, rules: Lookup) -> Result<MemType, Why> {
+        self.lookup(cpu, |mtrrs| mtrrs.memtype(gpa, rules))
+    }
+
+    /// Asks the MTRRs of `cpu`.
+    fn lookup<T>(&self, cpu: &Cpu, ask: impl FnOnce(Mtrrs<'_>) -> Result<T, NoType>) -> Result<T, Why> {
         let maxphyaddr = cpu.maxphyaddr.ok_or(Why::Maxphyaddr)?;
         let in_cpuid = self.facts.bool("cpuid-mtrr").ok_or(Why::Cpuid)?;
-        Mtrrs { msrs: &cpu.msrs, maxphyaddr, in_cpuid }.memtype(gpa, rules).map_err(|error| match error {
+        ask(Mtrrs { msrs: &cpu.msrs, maxphyaddr, in_cpuid }).map_err(|error| match error {
             NoType::Overlap(one, other) => Why::Overlap(one, other),
             NoType::Unknown(_) | NoType::Reserved(_) => Why::Unknown,
         })

@@ -8,6 +8,7 @@ use super::register::{Fate, View};
 use super::replay::Replay;
 use super::sptes::Cause;
 use crate::host::facts::Fact;
+use super::state::Cpu;
 use crate::host::probe::set_quirks;
 use crate::host::quirks::Quirks;
 use crate::host::slot_type;
@@ -68,11 +69,17 @@ impl<'p> Replay<'p> {
             }
             Step::SetMaxphyaddr { .. } => by("CPUID", Rule::Always, "cpuid.c:kvm_vcpu_ioctl_set_cpuid2", DONE),
             Step::CopyState { from, to } => {
-                let refused = copied_msrs().any(|index| {
+                let mut refused = false;
+                for index in copied_msrs() {
                     let value = self.msr_view(from, index, true).ok().and_then(|(view, ..)| view.value());
-                    let fate = value.and_then(|value| self.msr_fate(to, index, value, true).ok());
-                    fate.is_some_and(|(fate, ..)| fate == Fate::Refused)
-                });
+                    let Some(value) = value else { continue };
+                    let mut refuses =
+                        |cpu| self.msr_fate(cpu, index, value, true).is_ok_and(|(fate, ..)| fate == Fate::Refused);
+                    if refuses(from) {
+                        return Err(Why::Held);
+                    }
+                    refused |= refuses(to);
+                }
                 let expected = reply(if refused { Status::Refused } else { Status::Done }, 0);
                 by(
                     "save and restore",
@@ -270,23 +277,28 @@ impl<'p> Replay<'p> {
         }
     }
 
-    /// The special registers, all MTRRs and the PAT of one vCPU were set on another.
+    /// The special registers, then all MTRRs and the PAT of one vCPU were set on another. To KVM each is a write.
     fn copy(&mut self, from: u8, to: u8) {
-        for index in copied_msrs() {
-            match self.msr_view(from, index, true).ok().and_then(|(view, ..)| view.value()) {
+        let saved: Vec<(u32, Option<u64>)> = copied_msrs()
+            .map(|index| (index, self.msr_view(from, index, true).ok().and_then(|(view, ..)| view.value())))
+            .collect();
+        let Cpu { cr0, cr4, long_mode, .. } = *self.state.cpu(from);
+        let cpu = self.state.cpu(to);
+        let before = cpu.cr0;
+        (cpu.cr0, cpu.cr4, cpu.long_mode, cpu.after_init) = (cr0, cr4, long_mode, false);
+        self.cr0_written(ZapEvent::SetSregsCd, to, before);
+        for (index, value) in saved {
+            match value {
                 Some(value) => self.store_msr(to, index, value),
                 None => self.forget_msr(to, index),
             }
+            self.msr_written(to, index);
         }
-        let from = self.state.cpu(from);
-        let (cr0, cr4, long_mode) = (from.cr0, from.cr4, from.long_mode);
-        let to = self.state.cpu(to);
-        (to.cr0, to.cr4, to.long_mode, to.after_init) = (cr0, cr4, long_mode, false);
     }
 }
 
-/// The MSRs that [`Step::CopyState`] carries.
+/// The MSRs that [`Step::CopyState`] carries, in its order.
 fn copied_msrs() -> impl Iterator<Item = u32> {
     let variable = MTRR_PHYSBASE0..MTRR_PHYSBASE0 + 2 * VARIABLE_MTRRS;
-    FIXED_MTRRS.into_iter().chain(variable).chain([MTRR_DEF_TYPE, PAT])
+    [PAT, MTRR_DEF_TYPE].into_iter().chain(FIXED_MTRRS).chain(variable)
 }

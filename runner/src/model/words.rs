@@ -5,6 +5,8 @@ use super::point::{Action, Effect, Exit, Rule, Why};
 use crate::host::quirks::Quirks;
 use std::fmt;
 use wire::coherence::{Aliased, Between, Ordered, Side};
+use wire::history::Op;
+use wire::layout::{CR0_CD, CR0_NW};
 use wire::outcome::After;
 use wire::probe::Probe;
 use wire::record::{Timed, Trap};
@@ -72,6 +74,29 @@ impl fmt::Display for Action {
             }
             Action::Zap(event) => write!(f, "leaf SPTEs after {event}"),
             Action::TripleFault => f.write_str("triple fault"),
+        }
+    }
+}
+
+/// An operation of a history in words.
+pub struct OpWords(pub Op);
+
+impl fmt::Display for OpWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let page = |f: &mut fmt::Formatter<'_>, cpu, what, gpa, entry| {
+            write!(f, "vCPU {cpu}: {what} GPA {gpa:#x} through PAT entry {entry}")
+        };
+        match self.0 {
+            Op::Wrmsr { cpu, index, value } => {
+                Action::Write(Place { cpu, register: Register::Msr(index) }, value).fmt(f)
+            }
+            Op::MovCr0 { cpu, bits } => {
+                let (cd, nw) = (u8::from(bits & CR0_CD != 0), u8::from(bits & CR0_NW != 0));
+                write!(f, "vCPU {cpu}: MOV CR0, CD={cd} NW={nw}")
+            }
+            Op::Store { cpu, gpa, pat_entry } => page(f, cpu, "store to", gpa, pat_entry),
+            Op::Load { cpu, gpa, pat_entry } => page(f, cpu, "load from", gpa, pat_entry),
+            Op::Host(step) => StepWords(step).fmt(f),
         }
     }
 }
@@ -331,7 +356,7 @@ impl fmt::Display for Rule {
             Rule::LeafTooLarge => "MTRRs give its pages different types",
             Rule::LeafAlways => "whatever type the guest's MTRRs say",
             Rule::GuestMtrr { memtype, kvm: None } => return write!(f, "guest MTRR type {memtype}"),
-            Rule::GuestMtrr { memtype, kvm: Some(kvm) } => {
+            Rule::GuestMtrr { memtype, kvm: Some((kvm, _)) } => {
                 return write!(f, "guest MTRR type {memtype} by the SDM; KVM's own lookup gives {kvm}");
             }
             Rule::GuestMtrrUndefined { memtype, one, other } => {
@@ -356,6 +381,7 @@ impl fmt::Display for Why {
             Why::NotHost => "the policy does not speak of what a host does",
             Why::Maxphyaddr => "MAXPHYADDR is not known",
             Why::Unknown => "the value before is not known",
+            Why::Held => "a register holds a value that it should have refused",
             Why::Cpuid => "the guest did not report the CPUID leaf that announces it",
             Why::MceState => "whether CR4.MCE or MCG_STATUS.MCIP was set is not known",
             Why::Cpl => "the guest did not say at which CPL it rang the doorbell",

@@ -68,7 +68,7 @@ mod tests {
         let error = choose(Some(&asked), "qemu-kvm", one).unwrap_err();
         assert!(error.starts_with("the witness `sptes` cannot watch: only the machine kvm tells"), "{error}");
         let none = choose(Some(&Kinds::default()), "qemu-kvm", two).unwrap();
-        assert!(none.witnesses.watch().is_none());
+        assert!(none.witnesses.watch(true).is_none());
         assert_eq!(none.missing(Kind::Sptes).as_deref(), Some("--witness does not name sptes"));
     }
 

@@ -38,8 +38,9 @@ impl Witnesses {
         &self.kinds
     }
 
-    /// Begins a cell; nothing if there is no witness. What came before is of no cell.
-    pub fn watch(&self) -> Option<Watch<'_>> {
+    /// Begins a cell; nothing if there is no witness. What came before is of no cell. Where the kernel's log is watched and
+    /// `warn_again` is set, the kernel gives warnings of once a boot again.
+    pub fn watch(&self, warn_again: bool) -> Option<Watch<'_>> {
         if self.kinds.0.is_empty() {
             return None;
         }
@@ -50,7 +51,7 @@ impl Witnesses {
         if let Some(Err(error)) = self.log.as_ref().map(|log| lock(log).news()) {
             witnessed.gaps.push(format!("the kernel's log cannot be read: {error}"));
         }
-        if self.log.is_some() {
+        if self.log.is_some() && warn_again {
             once::again();
         }
         let cell = Mutex::new(Cell { traced: Traced::default(), witnessed });

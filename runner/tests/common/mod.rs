@@ -23,5 +23,5 @@ pub fn kvm() -> Option<KvmMachine> {
 /// A job that runs `elf` for ten seconds at most, which only a guest that hangs needs, and lets it say little.
 pub fn job<'a>(elf: &'a [u8], vm: &'a VmConfig) -> Job<'a> {
     let limits = Limits { timeout: Duration::from_secs(10), output: 1 << 13 };
-    Job { elf, run: 0x5eed, test: "test", needs: Needs::NONE, vm, limits, watch: None }
+    Job { elf, run: 0x5eed, test: "test", needs: Needs::NONE, vm, limits, module: &[], watch: None }
 }

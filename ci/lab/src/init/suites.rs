@@ -13,6 +13,10 @@ use std::process::{Command, Stdio};
 pub const PROGRAM: &str = "/bin/kvm-memtype";
 /// Where runs are kept until they are sent.
 const RESULTS: &str = "/tmp/results";
+/// The suite of random histories, which a verb of its own runs.
+const FUZZ: &str = "fuzz";
+/// Endings of the files that are sent. What has another one is a draft, which goes away when it is renamed.
+const ENDINGS: [&str; 2] = ["jsonl", "toml"];
 /// What kvm-memtype says on standard error.
 const SAID: &str = "/tmp/said";
 /// The most of it that is sent: its end, where the reason is.
@@ -32,8 +36,10 @@ pub fn run(port: &mut Port, job: &Job, suite: &str) -> Fallible<()> {
     port.send(&Event::Suite { suite: suite.to_owned() }, &[])?;
     let root = Path::new(RESULTS).join(suite);
     fs::create_dir_all(&root)?;
+    let verb: &[&str] = if suite == FUZZ { &[FUZZ] } else { &["run", "--machine", "kvm", "--suite", suite] };
     let mut child = Command::new(PROGRAM)
-        .args(["run", "--machine", "kvm", "--format", "json", "--suite", suite, "--results"])
+        .args(verb)
+        .args(["--format", "json", "--results"])
         .arg(&root)
         .args(&job.arguments)
         .envs(&job.environment)
@@ -86,8 +92,7 @@ impl Files<'_> {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if path.is_dir() {
                 self.send_run(port, &path, &format!("{below}{name}/"))?;
-            } else if path.extension().is_some_and(|ending| ending == "jsonl") {
-                // What has another ending is a draft, which goes away when it is renamed.
+            } else if path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known)) {
                 self.send_file(port, &path, &format!("{below}{name}"))?;
             }
         }

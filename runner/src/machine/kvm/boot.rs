@@ -8,7 +8,7 @@ use linux_loader::configurator::pvh::PvhBootConfigurator;
 use linux_loader::configurator::{BootConfigurator, BootParams};
 use linux_loader::loader::KernelLoader;
 use linux_loader::loader::elf::Elf;
-use linux_loader::loader::elf::start_info::{hvm_memmap_table_entry, hvm_start_info};
+use linux_loader::loader::elf::start_info::{hvm_memmap_table_entry, hvm_modlist_entry, hvm_start_info};
 use std::io::Cursor;
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap};
 use wire::layout::{LINE_PORT_WORD, START_CR0, START_CR4};
@@ -22,8 +22,11 @@ const FIRST_PD: u64 = 0x3000;
 /// GPA of `hvm_start_info`, the argument of a guest's entry.
 pub const START_INFO: u64 = 0x7000;
 const COMMAND_LINE: u64 = 0x7100;
+const MODULE_LIST: u64 = 0x7d00;
 const MEMORY_MAP: u64 = 0x7e00;
 
+/// Bytes of a page, on whose boundary a boot module starts.
+const PAGE: usize = 0x1000;
 /// SCE, LME, LMA, NXE.
 const EFER: u64 = 0xd01;
 /// `XEN_HVM_START_MAGIC_VALUE`.
@@ -36,17 +39,21 @@ pub fn command_line(run: u64, test: &str) -> String {
     format!("run={run:x} test={test} {LINE_PORT_WORD}")
 }
 
-/// Loads the guest and writes all that it finds at its start: page tables and `hvm_start_info`. Returns its entry.
+/// Loads the guest and writes all that it finds at its start: page tables, `hvm_start_info`, and at the end of RAM its boot
+/// module, if that is not empty. Returns its entry.
 ///
 /// # Errors
-/// An ELF file that is none or does not fit into [`RAM`].
-pub fn load(ram: &GuestMemoryMmap, elf: &[u8], command_line: &str) -> Result<u64, MachineError> {
+/// An ELF file that is none, or that does not fit into [`RAM`] with the module.
+pub fn load(ram: &GuestMemoryMmap, elf: &[u8], module: &[u8], command_line: &str) -> Result<u64, MachineError> {
     const CANNOT: &str = "cannot load the guest's ELF file";
     // The loader leaves bss as it is: the memory is fresh, so it is zero.
     let loaded = Elf::load(ram, None, &mut Cursor::new(elf), None).failed(CANNOT)?;
-    if loaded.kernel_end > RAM as u64 {
-        return Err(format!("it ends at {:#x}, behind the RAM of {RAM:#x} bytes", loaded.kernel_end)).failed(CANNOT);
+    let module_at = (RAM as u64).saturating_sub(module.len().next_multiple_of(PAGE) as u64);
+    if loaded.kernel_end > module_at {
+        let end = loaded.kernel_end;
+        return Err(format!("it ends at {end:#x}, with {module_at:#x} bytes of RAM for it")).failed(CANNOT);
     }
+    ram.write_slice(module, GuestAddress(module_at)).failed("cannot write the guest's boot module")?;
     page_tables(ram).failed("cannot write the guest's page tables")?;
     let text: Vec<u8> = [command_line.as_bytes(), &[0]].concat();
     ram.write_slice(&text, GuestAddress(COMMAND_LINE)).failed("cannot write the guest's command line")?;
@@ -56,11 +63,15 @@ pub fn load(ram: &GuestMemoryMmap, elf: &[u8], command_line: &str) -> Result<u64
         cmdline_paddr: COMMAND_LINE,
         memmap_paddr: MEMORY_MAP,
         memmap_entries: 1,
+        modlist_paddr: MODULE_LIST,
+        nr_modules: (!module.is_empty()).into(),
         ..Default::default()
     };
+    let list = hvm_modlist_entry { paddr: module_at, size: module.len() as u64, ..Default::default() };
     let map = hvm_memmap_table_entry { addr: 0, size: RAM as u64, type_: E820_RAM, reserved: 0 };
     let mut parameters = BootParams::new(&start_info, GuestAddress(START_INFO));
     parameters.set_sections(&[map], GuestAddress(MEMORY_MAP));
+    parameters.set_modules(&[list], GuestAddress(MODULE_LIST));
     PvhBootConfigurator::write_bootparams(&parameters, ram).failed("cannot write hvm_start_info")?;
     Ok(loaded.kernel_load.raw_value())
 }

@@ -20,7 +20,7 @@ use std::thread::Scope;
 use std::time::Instant;
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use wire::host::HostRecord;
-use wire::layout::{DOORBELL_PORT, EXIT_PORT, LINE_PORT, SERIAL_PORT};
+use wire::layout::{DOORBELL_PORT, EXIT_PORT, LINE_PORT, SERIAL_PORT, YIELD_PORT};
 use wire::needs::Needs;
 use wire::register::{Place, Register};
 
@@ -134,7 +134,7 @@ impl<'a> Vm<'a> {
             vcpu.set_cpuid2(&machine.cpuid(job.vm, index)).failed("cannot set CPUID (KVM_SET_CPUID2)")?;
             cpus.push(Cpu { fd: Mutex::new(vcpu), claimed: AtomicBool::new(false) });
         }
-        let entry = boot::load(&ram, job.elf, &boot::command_line(job.run, job.test))?;
+        let entry = boot::load(&ram, job.elf, job.module, &boot::command_line(job.run, job.test))?;
         let boot_cpu = &cpus[0];
         let _ = boot_cpu.claim();
         boot::enter(&lock(&boot_cpu.fd), entry, 0, boot::START_INFO).failed("cannot set the boot vCPU's registers")?;
@@ -249,6 +249,10 @@ impl<'a> Vm<'a> {
                     Then::Start(other) => Left::Start(other),
                     Then::End(end) => Left::End(end),
                 });
+            }
+            Ok(VcpuExit::IoOut(YIELD_PORT, _)) => {
+                std::thread::yield_now();
+                Left::GoOn
             }
             Ok(VcpuExit::IoOut(..)) => Left::GoOn,
             // No device answers.

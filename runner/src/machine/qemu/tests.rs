@@ -55,7 +55,8 @@ fn config(maxphyaddr: Option<u8>) -> VmConfig {
 }
 
 fn run(qemu: &Qemu, code: &[u8], vm: &VmConfig, limits: Limits) -> Observed {
-    qemu.run(&Job { elf: &elf(code), run: 0x5eed, test: "a", needs: Needs::NONE, vm, limits, watch: None }).unwrap()
+    qemu.run(&Job { elf: &elf(code), run: 0x5eed, test: "a", needs: Needs::NONE, vm, limits, module: &[], watch: None })
+        .unwrap()
 }
 
 fn ends(code: &[u8], limits: Limits) -> Vec<End> {
@@ -130,8 +131,16 @@ fn what_takes_host_steps_is_lacking() {
 fn what_is_no_guest_is_the_harness_fault() {
     let Some(qemu) = qemu(Accel::Tcg) else { return };
     let vm = config(None);
-    let job =
-        Job { elf: b"no ELF", run: 0, test: "a", needs: Needs::NONE, vm: &vm, limits: Limits::default(), watch: None };
+    let job = Job {
+        elf: b"no ELF",
+        run: 0,
+        test: "a",
+        needs: Needs::NONE,
+        vm: &vm,
+        limits: Limits::default(),
+        module: &[],
+        watch: None,
+    };
     let error = qemu.run(&job).unwrap_err().to_string();
     assert!(error.contains("(qemu-tcg) failed: it ended with status 1: "), "{error}");
 }

@@ -9,4 +9,4 @@ mod mtrr;
 
 pub use caching::{Caching, CpuKind};
 pub use effective::{combine, under_ept, without_ept};
-pub use mtrr::{Lookup, Mtrrs, NoType, covered_by_fixed};
+pub use mtrr::{Lookup, LookupFault, Mtrrs, NoType, covered_by_fixed};

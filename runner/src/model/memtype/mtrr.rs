@@ -27,6 +27,20 @@ pub enum Lookup {
     KvmPre611,
 }
 
+/// Where KVM's own lookup errs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LookupFault {
+    /// It takes a range to reach as far as the clear upper bits of its mask allow.
+    ShortMask,
+    /// It takes a range to be one run of addresses, also where its mask has holes.
+    DiscontiguousMask,
+    /// It has a range start at its base, also where the mask says that it starts below.
+    UnalignedBase,
+    /// It meets the highest base first, and UC wins only if it is met later.
+    UcAbove,
+}
+
 /// Why MTRRs give a page no type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoType {
@@ -92,6 +106,27 @@ impl Mtrrs<'_> {
         found.map_or_else(|| memtype_in(MTRR_DEF_TYPE, def_type), Ok)
     }
 
+    /// Where KVM's lookup of the page errs: in which ranges hold the page, of the first for which that differs, or else in
+    /// which of those that hold it wins.
+    ///
+    /// # Errors
+    /// It is not known what the MTRRs hold.
+    pub fn fault(&self, gpa: u64) -> Result<LookupFault, NoType> {
+        let above = above(self.maxphyaddr);
+        let differs = |range: &Range| range.holds(gpa) != range.holds_by_kvm(gpa, above);
+        Ok(self.ranges()?.into_iter().find(differs).map_or(LookupFault::UcAbove, |range| {
+            // Of a whole mask all bits are set from the lowest on.
+            let mask = range.mask & PAGE | above;
+            let missing = !mask & !((mask & mask.wrapping_neg()).wrapping_sub(1));
+            let top = (above & above.wrapping_neg()) >> 1;
+            match missing {
+                0 => LookupFault::UnalignedBase,
+                missing if missing & top != 0 => LookupFault::ShortMask,
+                _ => LookupFault::DiscontiguousMask,
+            }
+        }))
+    }
+
     fn msr(&self, index: u32) -> Result<u64, NoType> {
         self.msrs.get(&index).copied().ok_or(NoType::Unknown(index))
     }
@@ -141,10 +176,29 @@ pub fn covered_by_fixed(msr: u32) -> Option<(u64, u64)> {
     Some((first, first + size - 1))
 }
 
-/// SDM Vol. 3A, "MTRR Precedences" and "Variable Range MTRRs".
+impl Range {
+    /// SDM Vol. 3A, "Variable Range MTRRs".
+    fn holds(&self, gpa: u64) -> bool {
+        (gpa ^ self.base) & self.mask & PAGE == 0
+    }
+
+    /// mtrr.c: var_mtrr_range: a range is one run of addresses. The bits `above` of a mask, from MAXPHYADDR on, are taken
+    /// as set (set_var_mtrr_msr).
+    fn holds_by_kvm(&self, gpa: u64, above: u64) -> bool {
+        let start = self.base & PAGE;
+        let last = start | !(self.mask & PAGE | above);
+        (start..=last).contains(&(gpa & PAGE))
+    }
+}
+
+/// The bits at and above `maxphyaddr`.
+fn above(maxphyaddr: u8) -> u64 {
+    u64::MAX.checked_shl(maxphyaddr.into()).unwrap_or(0)
+}
+
+/// SDM Vol. 3A, "MTRR Precedences".
 fn sdm_precedence(ranges: &[Range], gpa: u64) -> Result<Option<MemType>, NoType> {
-    let hit = |range: &&Range| (gpa ^ range.base) & range.mask & PAGE == 0;
-    let types: Vec<MemType> = ranges.iter().filter(hit).map(|range| range.memtype).collect();
+    let types: Vec<MemType> = ranges.iter().filter(|range| range.holds(gpa)).map(|range| range.memtype).collect();
     if types.contains(&MemType::Uc) {
         return Ok(Some(MemType::Uc));
     }
@@ -159,20 +213,13 @@ fn sdm_precedence(ranges: &[Range], gpa: u64) -> Result<Option<MemType>, NoType>
         .transpose()
 }
 
-/// mtrr.c: ranges are met in descending order of IA32_MTRR_PHYSBASEn (set_var_mtrr_msr), each is one run of addresses
-/// (var_mtrr_range), UC wins only over a type met before it, and what the manual leaves undefined is WB.
+/// mtrr.c: ranges are met in descending order of IA32_MTRR_PHYSBASEn (set_var_mtrr_msr), UC wins only over a type met
+/// before it, and what the manual leaves undefined is WB.
 fn kvm_precedence(mut ranges: Vec<Range>, gpa: u64, maxphyaddr: u8) -> Option<MemType> {
-    // set_var_mtrr_msr: the bits of a mask from MAXPHYADDR on are taken as set.
-    let above = u64::MAX.checked_shl(maxphyaddr.into()).unwrap_or(0);
-    let page = gpa & PAGE;
-    let hit = |range: &&Range| {
-        let start = range.base & PAGE;
-        let last = start | !(range.mask & PAGE | above);
-        (start..=last).contains(&page)
-    };
+    let above = above(maxphyaddr);
     ranges.sort_by_key(|range| std::cmp::Reverse(range.base));
     let mut found = None;
-    for memtype in ranges.iter().filter(hit).map(|range| range.memtype) {
+    for memtype in ranges.iter().filter(|range| range.holds_by_kvm(gpa, above)).map(|range| range.memtype) {
         found = match (found, memtype) {
             (None, memtype) => Some(memtype),
             (Some(before), memtype) if before == memtype => Some(before),

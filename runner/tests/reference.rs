@@ -34,7 +34,13 @@ fn runs(dir: &Path, found: &mut Vec<PathBuf>) {
 fn judge(run: &Path) -> BTreeMap<String, usize> {
     let copy = tempfile::tempdir().expect("a directory");
     fs::copy(run.join("observations.jsonl.gz"), copy.path().join("observations.jsonl.gz")).expect("a copy");
-    let output = Command::new(env!("CARGO_BIN_EXE_kvm-memtype")).arg("judge").arg(copy.path()).output().expect("judge");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-memtype"));
+    // A patched kernel's rules are beside its results.
+    let config = run.join("../config");
+    if config.is_dir() {
+        command.arg("--config").arg(config);
+    }
+    let output = command.arg("judge").arg(copy.path()).output().expect("judge");
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{}:\n{said}{}", run.display(), String::from_utf8_lossy(&output.stderr));
     let verdicts = fs::read_to_string(copy.path().join("verdicts.jsonl")).expect("verdicts");

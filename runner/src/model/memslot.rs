@@ -118,6 +118,11 @@ impl Slots {
         self.present.get(&slot).is_some_and(as_wanted)
     }
 
+    /// Whether slot `slot` is as `wanted` already: KVM changes nothing then.
+    pub fn is(&self, slot: u8, wanted: Slot) -> bool {
+        self.present.get(&slot) == Some(&wanted)
+    }
+
     /// Whether there is a slot of that number.
     pub fn has(&self, slot: u8) -> bool {
         self.present.contains_key(&slot)

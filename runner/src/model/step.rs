@@ -223,7 +223,7 @@ impl<'p> Replay<'p> {
                 if self.state.slots.is_retyped(slot, wanted) {
                     self.state.slots.set(slot, wanted);
                     self.happened(ZapEvent::SlotType, Cause::Slot(wanted));
-                } else {
+                } else if !self.state.slots.is(slot, wanted) {
                     self.slot_goes(slot);
                     self.state.slots.set(slot, wanted);
                 }

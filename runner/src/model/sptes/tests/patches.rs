@@ -92,6 +92,10 @@ fn a_slot_that_gets_the_flag_loses_its_leaves_and_no_other_does() {
         surprises("mem-non-coherent-dma", &log, &has).0
     };
     assert_eq!(log(&[0]), QUIET);
+    // The same type again is no change.
+    let mut same = Log::new();
+    same.step(SLOT_1).mark().leaf(0, WB_IPAT).step(SLOT_1).mark().touch(0).mark();
+    assert_eq!(surprises("mem-non-coherent-dma", &same, &has).0, QUIET);
     assert!(log(&[])[0].contains("none of 1 zapped, not all 1 zapped"), "{:?}", log(&[]));
     assert!(log(&[0, 0x100])[0].contains("all 1 zapped, not none of 1 zapped"), "{:?}", log(&[0, 0x100]));
 }

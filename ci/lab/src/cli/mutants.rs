@@ -210,8 +210,13 @@ fn fate(variant: &Variant, suites: &[String], came: &Came) -> Fate {
             Err(error) => return Fate::Broken(chain(&error)),
         }
     }
-    if let Ending::Panic(_) | Ending::Hung(_) | Ending::Reset(_) = &came.ending {
-        killers.push(came.ending.to_string());
+    match &came.ending {
+        Ending::Panic(_) | Ending::Reset(_) => killers.push(came.ending.to_string()),
+        // A host that is busy looks the same, so nobody has noticed anything.
+        Ending::Hung(_) if killers.is_empty() => {
+            return Fate::Broken(format!("{}; if the host is busy, --silence gives it more time", came.ending));
+        }
+        _ => {}
     }
     let summary = Summary::new(variant, suites, came, 0.0);
     match summary.outcome {

@@ -34,6 +34,7 @@ pub mod registry;
 pub mod report;
 pub mod slot;
 pub mod smp;
+pub mod startup;
 pub mod sweep;
 pub mod timed;
 pub mod touch;

@@ -7,6 +7,7 @@ use core::alloc::Layout;
 use core::arch::asm;
 use core::ptr::NonNull;
 use volatile::VolatilePtr;
+use wire::layout::MEMORY_END;
 
 /// Both ways to boot map the first 4 GiB.
 pub const MAPPED: u64 = 1 << 32;
@@ -15,6 +16,8 @@ pub const MAPPED: u64 = 1 << 32;
 const ALIASES: u64 = 1 << 39;
 /// Where the page is that [`walk_by`] maps: what entry 2 of the PML4 maps.
 const WALKED: u64 = 2 << 39;
+/// Where memory above 4 GiB is: what entry 3 of the PML4 maps.
+const ABOVE: u64 = 3 << 39;
 
 /// A page by its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +108,18 @@ pub fn alias(gpa: u64, pat_entry: u8) {
     let linear = alias_of(gpa, pat_entry);
     let at = tables(linear, &[39, 30, 21]);
     entry(at, linear >> 12).write(Page::Small.leaf(gpa, pat_entry));
+}
+
+/// Maps the page of 2 MiB around `gpa`, which may lie above 4 GiB, through entry 0 of the PAT, and gives the linear address
+/// at which `gpa` is.
+///
+/// # Panics
+/// There is no such memory, or none for the tables.
+pub fn above(gpa: u64) -> u64 {
+    assert!(gpa < MEMORY_END, "a page that cannot be mapped");
+    let linear = ABOVE + gpa;
+    entry(tables(linear, &[39, 30]), linear >> 21).write(Page::Large.leaf(gpa, 0));
+    linear
 }
 
 /// The table to which the entries for a linear address lead, one at each of these bits of it on; tables are made where

@@ -171,6 +171,13 @@ impl Cpu {
         self.beside(work, || ()).0
     }
 
+    /// Has the vCPU halt for good, so that it takes no time of others that share its CPU.
+    pub fn stop(self) {
+        let mailbox = &self.area.mailbox;
+        mailbox.job.store(rest as *const () as u64, Ordering::Relaxed);
+        mailbox.state.store(BUSY, Ordering::Release);
+    }
+
     /// Has the vCPU run `work`, does `own` on this one meanwhile, and waits for the vCPU's result. Gives both.
     ///
     /// # Panics
@@ -214,6 +221,11 @@ extern "C" fn ap_start(area: &'static Area) -> ! {
         // SAFETY: `run` stored a function and the argument that belongs to it, and waits with the job in its hands.
         unsafe { core::mem::transmute::<usize, Call>(job)(argument) };
     }
+}
+
+/// A job that does not end.
+unsafe extern "C" fn rest(_: *const u8) {
+    cpu::halt()
 }
 
 /// Leaves word of an application processor's death and stops it.

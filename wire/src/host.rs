@@ -23,6 +23,10 @@ pub enum HostRecord {
     /// one; the entries are as they are in memory, and one that maps nothing has its low three bits clear:
     /// `spte d0000 1 8000000000000000 60000010a2b3977`
     Spte { gfn: u64, level: u8, old: u64, new: u64 },
+    /// KVM zapped the leaves of the guest page frames from `start` to before `end` in one call of kvm_zap_gfn_range
+    /// (`arch/x86/kvm/mmu/mmu.c`), which took so many ticks of the host's time-stamp counter; what it zapped stands before:
+    /// `zap 0 10000000000000 1a2b3`
+    Zap { start: u64, end: u64, ticks: u64 },
 }
 
 impl fmt::Display for HostRecord {
@@ -37,6 +41,7 @@ impl fmt::Display for HostRecord {
                 write!(f, "mmio-write {cpu:x} {width:x} {gpa:x} {value:x}")
             }
             HostRecord::Spte { gfn, level, old, new } => write!(f, "spte {gfn:x} {level:x} {old:x} {new:x}"),
+            HostRecord::Zap { start, end, ticks } => write!(f, "zap {start:x} {end:x} {ticks:x}"),
         }
     }
 }
@@ -68,6 +73,11 @@ impl FromStr for HostRecord {
                 level: words.hex("a level")?,
                 old: words.hex("an SPTE")?,
                 new: words.hex("an SPTE")?,
+            },
+            "zap" => HostRecord::Zap {
+                start: words.hex("a guest page frame")?,
+                end: words.hex("a guest page frame")?,
+                ticks: words.hex("a number of ticks")?,
             },
             other => return Err(TextError::new("a host record", other)),
         };
@@ -116,6 +126,7 @@ impl fmt::Display for Step {
                 write!(f, "set-typed-slot {typed} {slot:x} {access} {gpa:x} {pages:x}")
             }
             Step::SetTypedMmioSlot { typed, slot, gpa } => write!(f, "set-typed-mmio-slot {typed} {slot:x} {gpa:x}"),
+            Step::Clock { ticks } => write!(f, "clock {ticks:x}"),
         }
     }
 }
@@ -211,6 +222,7 @@ fn step(words: &mut Words<'_>) -> Result<Step, TextError> {
         "set-typed-mmio-slot" => {
             Step::SetTypedMmioSlot { typed: words.parse(TYPED)?, slot: words.hex(SLOT)?, gpa: words.hex("an address")? }
         }
+        "clock" => Step::Clock { ticks: words.hex("a number of ticks")? },
         other => return Err(TextError::new("a step", other)),
     })
 }
@@ -282,6 +294,7 @@ impl fmt::Display for SlotMemory {
             SlotMemory::Hugetlb2M => "hugetlb-2m",
             SlotMemory::Hugetlb1G => "hugetlb-1g",
             SlotMemory::Memfd => "memfd",
+            SlotMemory::Sparse => "sparse",
         })
     }
 }
@@ -290,7 +303,7 @@ impl FromStr for SlotMemory {
     type Err = TextError;
 
     fn from_str(s: &str) -> Result<Self, TextError> {
-        let wanted = || TextError::new("small, thp, hugetlb-2m, hugetlb-1g or memfd", s);
+        let wanted = || TextError::new("small, thp, hugetlb-2m, hugetlb-1g, memfd or sparse", s);
         SlotMemory::ALL.into_iter().find(|kind| kind.to_string() == s).ok_or_else(wanted)
     }
 }
@@ -387,6 +400,7 @@ pub(crate) mod tests {
                 slot,
                 gpa
             }),
+            any::<u64>().prop_map(|ticks| Step::Clock { ticks }),
         ]
     }
 
@@ -422,6 +436,7 @@ pub(crate) mod tests {
                 HostRecord::MmioRead { cpu, width, gpa, value },
                 HostRecord::MmioWrite { cpu, width, gpa, value },
                 HostRecord::Spte { gfn: gpa, level: width, old: value, new: !value },
+                HostRecord::Zap { start: gpa, end: !gpa, ticks: value },
             ] {
                 prop_assert_eq!(record.to_string().parse(), Ok(record));
             }

@@ -53,11 +53,24 @@ pub const LOW_WINDOW: u64 = 0x1_0000;
 /// Size of the low window in bytes.
 pub const LOW_WINDOW_SIZE: u64 = IMAGE - LOW_WINDOW;
 
+/// GPA of the hole for PCI below 4 GiB of a guest with 3 GiB of memory or more. The test window lies in it.
+pub const HOLE: u64 = 0xc000_0000;
+/// Where the memory of a guest goes on behind that hole.
+pub const HIGH_MEMORY: u64 = 1 << 32;
+/// The end of all memory that a guest can have.
+pub const MEMORY_END: u64 = 1 << 36;
+
+/// Whether `len` bytes from `gpa` on lie between the RAM of the embedded VMM's guests and the hole for PCI, or behind that.
+pub const fn in_memory(gpa: u64, len: u64) -> bool {
+    inside(gpa, len, RAM, HOLE - RAM) || inside(gpa, len, HIGH_MEMORY, MEMORY_END - HIGH_MEMORY)
+}
+
+const fn inside(gpa: u64, len: u64, start: u64, size: u64) -> bool {
+    gpa >= start && len <= size && gpa - start <= size - len
+}
+
 /// Whether `len` bytes from `gpa` on lie in the test window or in the low window.
 pub const fn in_window(gpa: u64, len: u64) -> bool {
-    const fn inside(gpa: u64, len: u64, start: u64, size: u64) -> bool {
-        gpa >= start && len <= size && gpa - start <= size - len
-    }
     inside(gpa, len, WINDOW, WINDOW_SIZE) || inside(gpa, len, LOW_WINDOW, LOW_WINDOW_SIZE)
 }
 

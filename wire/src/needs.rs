@@ -82,7 +82,7 @@ impl Needs {
     /// What a memslot with that kind of memory needs of the host, besides memslots.
     pub const fn memory(kind: SlotMemory) -> Needs {
         match kind {
-            SlotMemory::Small | SlotMemory::Memfd => Needs::NONE,
+            SlotMemory::Small | SlotMemory::Memfd | SlotMemory::Sparse => Needs::NONE,
             SlotMemory::Thp => Needs::THP,
             SlotMemory::Hugetlb2M => Needs::HUGETLB_2M,
             SlotMemory::Hugetlb1G => Needs::HUGETLB_1G,

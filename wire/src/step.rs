@@ -58,6 +58,9 @@ pub enum Step {
     SetTypedSlot { typed: SlotType, slot: u8, readonly: bool, gpa: u64, pages: u32 },
     /// [`Step::SetMmioSlot`] with the flag of a type.
     SetTypedMmioSlot { typed: SlotType, slot: u8, gpa: u64 },
+    /// The guest's time-stamp counter stands at `ticks` now; replies with the host's CLOCK_MONOTONIC in nanoseconds. A boot
+    /// that is measured lies between two of these.
+    Clock { ticks: u64 },
 }
 
 /// A flag of a memslot that says which memory types its pages have. No KVM of a released kernel has one.
@@ -123,6 +126,9 @@ pub enum SlotMemory {
     Hugetlb1G,
     /// A memfd's pages of 4 KiB.
     Memfd,
+    /// Anonymous memory in pages of 4 KiB that the host gives as they are touched, for slots that are larger than what it
+    /// has.
+    Sparse,
 }
 
 /// A machine check for KVM_X86_SET_MCE (`struct kvm_x86_mce`).
@@ -202,6 +208,7 @@ impl Step {
                 [40, typed as u64, slot as u64, readonly as u64, gpa, pages as u64, 0, 0]
             }
             Step::SetTypedMmioSlot { typed, slot, gpa } => [41, typed as u64, slot as u64, gpa, 0, 0, 0, 0],
+            Step::Clock { ticks } => [60, ticks, 0, 0, 0, 0, 0, 0],
         }
     }
 
@@ -252,6 +259,7 @@ impl Step {
                 pages: e.try_into().ok()?,
             },
             41 => Step::SetTypedMmioSlot { typed: SlotType::from_word(a)?, slot: b.try_into().ok()?, gpa: c },
+            60 => Step::Clock { ticks: a },
             _ => return None,
         };
         // Words that the step does not use must be zero: a block that was not filled with care is no step.
@@ -278,13 +286,19 @@ impl SlotApi {
 
 impl SlotMemory {
     /// Every kind.
-    pub const ALL: [SlotMemory; 5] =
-        [SlotMemory::Small, SlotMemory::Thp, SlotMemory::Hugetlb2M, SlotMemory::Hugetlb1G, SlotMemory::Memfd];
+    pub const ALL: [SlotMemory; 6] = [
+        SlotMemory::Small,
+        SlotMemory::Thp,
+        SlotMemory::Hugetlb2M,
+        SlotMemory::Hugetlb1G,
+        SlotMemory::Memfd,
+        SlotMemory::Sparse,
+    ];
 
     /// Size of its pages in bytes.
     pub const fn page_size(self) -> u64 {
         match self {
-            SlotMemory::Small | SlotMemory::Memfd => 1 << 12,
+            SlotMemory::Small | SlotMemory::Memfd | SlotMemory::Sparse => 1 << 12,
             SlotMemory::Thp | SlotMemory::Hugetlb2M => 1 << 21,
             SlotMemory::Hugetlb1G => 1 << 30,
         }

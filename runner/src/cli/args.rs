@@ -90,7 +90,7 @@ pub enum Verb {
     List(List),
     /// Say what this host is and which tests it can decide.
     Doctor(Doctor),
-    /// Show the verdicts of a run again, or the leaf SPTEs of several.
+    /// Show the verdicts of a run again, or the leaf SPTEs or the costs of boots of several.
     Report(Report),
     /// Show one cell of a run in full: what was done, seen and expected, by which model and why.
     Explain(Explain),
@@ -169,8 +169,8 @@ pub struct Run {
     /// Cells at a time.
     #[arg(short, long, value_name = "N", default_value = "1")]
     pub jobs: NonZeroUsize,
-    /// Witnesses on the host's side: a list of log, stats, sptes, msr, cr and exits, or `none`. Without it: log, stats
-    /// and sptes, as far as the host allows.
+    /// Witnesses on the host's side: a list of log, stats, sptes, zaps, msr, cr and exits, or `none`. Without it: log,
+    /// stats and sptes, and those that the suite names, as far as the host allows.
     #[arg(long, value_name = "LIST")]
     pub witness: Option<Kinds>,
     /// Seconds after which a guest is given up, and 20 ms more for each point that its test makes.
@@ -270,6 +270,10 @@ pub struct Report {
     /// `--format json`, a line for each page.
     #[arg(long, conflicts_with = "leaves")]
     pub types: bool,
+    /// Print no verdicts, but a table in Markdown of what boots cost (suite zaps), with a group of columns for each run: how
+    /// often KVM zapped, how many SPTEs it zapped and made again, ticks in zaps, and time.
+    #[arg(long, conflicts_with_all = ["leaves", "types", "format"])]
+    pub zaps: bool,
     /// How to print.
     #[arg(long, value_enum, default_value = "human")]
     pub format: Format,

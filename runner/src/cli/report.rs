@@ -1,11 +1,11 @@
-//! `report`: the verdicts of a run again, as they were written; or the leaf SPTEs of runs side by side.
+//! `report`: the verdicts of a run again, as they were written; or the leaf SPTEs or the costs of boots of runs side by side.
 
 use super::args::{Cli, Format, Judging, Report};
 use super::knowledge::Knowledge;
 use super::out::stdout;
 use super::{Done, Failure, shown};
 use crate::judge::{Judge, Verdict};
-use crate::report::{self, CellVerdict, Cells, Leaves, Outcome};
+use crate::report::{self, Boots, CellVerdict, Cells, Leaves, Outcome};
 use crate::results::{self, Intent, Run};
 use std::collections::HashSet;
 use std::io::Write;
@@ -17,8 +17,11 @@ pub fn report(cli: &Cli, args: &Report) -> Done {
     if args.leaves {
         return leaves(cli, args);
     }
+    if args.zaps {
+        return zaps(cli, args);
+    }
     let [run] = args.runs.as_slice() else {
-        return Err(Failure::Usage("without --leaves, one run is reported at a time".into()));
+        return Err(Failure::Usage("without --leaves or --zaps, one run is reported at a time".into()));
     };
     let dir = results::find(&cli.results, run)?;
     if args.types {
@@ -73,8 +76,7 @@ fn types(cli: &Cli, format: Format, dir: &Path) -> Done {
 /// Prints the tables of leaf SPTEs.
 fn leaves(cli: &Cli, args: &Report) -> Done {
     let (policies, deviations) = Knowledge::load(cli.config.as_deref())?.models(Judging { no_deviations: false })?;
-    let runs: Vec<Run> =
-        args.runs.iter().map(|run| Run::read(&results::find(&cli.results, run)?)).collect::<Result<_, _>>()?;
+    let runs = runs(cli, args)?;
     let mut leaves = Leaves::default();
     for run in &runs {
         let policies = policies.asked(run.header.policy.as_deref())?;
@@ -82,4 +84,22 @@ fn leaves(cli: &Cli, args: &Report) -> Done {
     }
     leaves.print(&mut stdout())?;
     Ok(Outcome::AsExpected)
+}
+
+/// Prints the table of what boots cost.
+fn zaps(cli: &Cli, args: &Report) -> Done {
+    let runs = runs(cli, args)?;
+    let mut boots = Boots::default();
+    runs.iter().for_each(|run| boots.add(run));
+    if boots.is_empty() {
+        let what = "no boot came to its end in these runs: kvm-memtype run --suite zaps makes one that has some";
+        return Err(Failure::Usage(what.into()));
+    }
+    boots.print(&mut stdout())?;
+    Ok(Outcome::AsExpected)
+}
+
+/// The runs that are named.
+fn runs(cli: &Cli, args: &Report) -> Result<Vec<Run>, Failure> {
+    args.runs.iter().map(|run| Ok(Run::read(&results::find(&cli.results, run)?)?)).collect()
 }

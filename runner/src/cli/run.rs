@@ -17,7 +17,7 @@ use crate::machine::{Limits, Machine};
 use crate::plan::{Cell, Plan};
 use crate::report::{CellVerdict, Cells, Repeats, Reporter, Tally, counted, is_expected};
 use crate::results::{self, Header, Intent, PlannedCell, Resumed, Writer};
-use crate::witness::{self, Choice, Kinds};
+use crate::witness::{self, Choice, Kind, Kinds};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::{BTreeMap, HashSet};
@@ -100,7 +100,7 @@ fn start(cli: &Cli, args: &Run, knowledge: &Knowledge) -> Result<Started, Failur
     let (suite, plan) = knowledge.plan(&args.cells.suite, &args.cells.filters)?;
     let pinned = pins(args, args.busy)?;
     let chosen = choose(args.machine, devices(&args.devices)?, &pinned)?;
-    let witness = witnesses(args, args.witness.as_ref(), chosen.machine.name())?;
+    let witness = witnesses(args, args.witness.as_ref(), &suite.witnesses, chosen.machine.name())?;
     let host = host::probe();
     let now = SystemTime::now();
     let micros = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
@@ -155,7 +155,7 @@ fn resume(cli: &Cli, args: &Run, knowledge: &Knowledge, run: &str) -> Result<Sta
     }
     header.pinned = pins(args, header.busy)?;
     let chosen = choose(wanted, devices(&header.devices)?, &header.pinned)?;
-    let witness = witnesses(args, Some(&kinds), chosen.machine.name())?;
+    let witness = witnesses(args, Some(&kinds), &[], chosen.machine.name())?;
     let host = host::probe();
     if facts(&host, chosen.machine.as_ref()) != header.facts
         || description(&host, chosen.machine.as_ref()) != header.host
@@ -166,8 +166,8 @@ fn resume(cli: &Cli, args: &Run, knowledge: &Knowledge, run: &str) -> Result<Sta
 }
 
 /// The witnesses that are asked for, or those that can be had.
-fn witnesses(args: &Run, asked: Option<&Kinds>, machine: &str) -> Result<Choice, Failure> {
-    witness::choose(asked, machine, args.jobs).map_err(Failure::Usage)
+fn witnesses(args: &Run, asked: Option<&Kinds>, more: &[Kind], machine: &str) -> Result<Choice, Failure> {
+    witness::choose(asked, more, machine, args.jobs).map_err(Failure::Usage)
 }
 
 /// The facts of host and machine.

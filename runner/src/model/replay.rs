@@ -68,6 +68,8 @@ impl<'p> Replay<'p> {
                 self.state.exits.push_back(Exit { write: true, width, gpa, value });
             }
             Event::Host(&HostRecord::Spte { gfn, level, old, new }) => self.spte(gfn, level, old, new, &mut decide),
+            // What was zapped is in the SPTEs.
+            Event::Host(HostRecord::Zap { .. }) => {}
             Event::Write { at, value, outcome } => {
                 let (seen, predicted) = self.write(at, value, outcome);
                 decide(Action::Write(at, value), seen, predicted);

@@ -145,6 +145,7 @@ impl<'p> Replay<'p> {
                 let expected = if u64::from(quirks) & !offered == 0 { DONE } else { INVALID };
                 by("quirks", Rule::Quirks, "x86.c:kvm_vm_ioctl_enable_cap", expected)
             }
+            Step::Clock { .. } => by("clock", Rule::Always, "the VMM", Effect::AnyReply),
         }
     }
 
@@ -256,7 +257,7 @@ impl<'p> Replay<'p> {
                 let event = if self.state.plugged { ZapEvent::PlugDma } else { ZapEvent::UnplugDma };
                 self.happened(event, Cause::Vm);
             }
-            Step::Mark => {}
+            Step::Mark | Step::Clock { .. } => {}
             Step::DisableQuirks { quirks } => {
                 let before = self.facts.int("disabled-quirks").map(|before| before as u32);
                 let after = before.and_then(|before| match self.policy.disabled_quirks {

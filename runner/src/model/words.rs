@@ -187,6 +187,7 @@ impl fmt::Display for StepWords {
                     SlotMemory::Hugetlb2M => f.write_str(", hugetlb pages of 2M"),
                     SlotMemory::Hugetlb1G => f.write_str(", hugetlb pages of 1G"),
                     SlotMemory::Memfd => f.write_str(", a memfd"),
+                    SlotMemory::Sparse => f.write_str(", memory as it is touched"),
                 }
             }
             Step::DeleteSlot { api, slot } => write!(f, "{}: slot {slot} deleted", ioctl(api)),
@@ -217,6 +218,7 @@ impl fmt::Display for StepWords {
                 let names: Vec<_> = Quirks(quirks).names().collect();
                 write!(f, "KVM_CAP_DISABLE_QUIRKS2 {quirks:#x} ({})", names.join(", "))
             }
+            Step::Clock { ticks } => write!(f, "the guest's clock at {ticks} ticks"),
         }
     }
 }

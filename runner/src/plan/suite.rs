@@ -2,6 +2,7 @@
 
 use super::pattern::{Patterns, matches};
 use crate::config::{self, ConfigError, Source};
+use crate::witness::Kind;
 use serde::Deserialize;
 
 /// A suite, a file under `configs/suites`; its id is the file's name.
@@ -11,6 +12,8 @@ pub struct Suite {
     pub id: String,
     /// One line that says what it is for.
     pub summary: String,
+    /// Witnesses that watch, besides those that always do, as far as the host allows.
+    pub witnesses: Vec<Kind>,
     blocks: Vec<Block>,
     source: Source,
 }
@@ -20,6 +23,8 @@ pub struct Suite {
 #[serde(deny_unknown_fields)]
 struct File {
     summary: String,
+    #[serde(default)]
+    witnesses: Vec<Kind>,
     cells: Vec<Block>,
 }
 
@@ -39,11 +44,11 @@ impl Suite {
     /// # Errors
     /// The first mistake in it.
     pub fn read(source: &Source) -> Result<Suite, ConfigError> {
-        let File { summary, cells } = config::parse(source)?;
+        let File { summary, witnesses, cells } = config::parse(source)?;
         if cells.is_empty() {
             return Err(ConfigError::file(source, "it has no cells"));
         }
-        Ok(Suite { id: source.id().to_owned(), summary, blocks: cells, source: source.clone() })
+        Ok(Suite { id: source.id().to_owned(), summary, witnesses, blocks: cells, source: source.clone() })
     }
 
     /// The pairs of a test and a VM configuration, as positions in the lists of their names, in the order of the file;

@@ -1,11 +1,11 @@
 //! Which leaf SPTEs KVM made, in which state of the VM, and what it zapped: tables in Markdown with a column for each
 //! run. They are made from what was seen; no prediction is in them. Cells of which witnesses missed something are left out.
 
+use super::columns::{Notes, Runs, gap, names, why_not};
 use super::leaves_words::{Shown, zaps};
 use super::verdict::{Cells, test};
 use crate::host::facts::Facts;
 use crate::judge::Judge;
-use crate::machine::Observed;
 use crate::model::leaf::LeafType;
 use crate::model::policy::{PolicyError, ZapEvent};
 use crate::model::{Action, Effect, Event, Interval, Situation};
@@ -152,83 +152,32 @@ impl<'a> Leaves<'a> {
         &mut seen[column]
     }
 
-    /// The runs by their kernels, and where two have the same kernel, by their directories too.
-    fn names(&self) -> Vec<String> {
-        let named = |run: &&'a Run| {
-            let alone = self.runs.iter().filter(|other| kernel(other) == kernel(run)).count() == 1;
-            let dir = run.dir.file_name().unwrap_or_default().display();
-            if alone { kernel(run).to_owned() } else { format!("{} ({dir})", kernel(run)) }
-        };
-        self.runs.iter().map(named).collect()
-    }
-
     /// Prints the tables.
     ///
     /// # Errors
     /// The output cannot be written.
     pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let mut notes = Vec::new();
+        let mut notes = Notes::default();
         for (kind, title, head) in TABLES {
             let rows: Vec<_> = self.rows.iter().filter(|(row, _)| row.kind() == kind).collect();
             if rows.is_empty() {
                 continue;
             }
-            let names = self.names();
+            let names = names(&self.runs);
             writeln!(out, "## {title}\n\n| {head} | {} |", names.join(" | "))?;
             writeln!(out, "|---|{}", "---|".repeat(names.len()))?;
             for (row, (seen, cells)) in rows {
                 let columns = self.runs.iter().enumerate().map(|(n, run)| match (row, seen.get(n)) {
                     (Row::Zap(..), Some(seen)) if !seen.zapped.is_empty() => zaps(&seen.zapped),
                     (_, Some(seen)) if !seen.leaves.is_empty() => Shown(&seen.leaves).to_string(),
-                    _ => match why_not(run, cells) {
-                        Some(reason) => format!("-[^{}]", note(&mut notes, reason)),
-                        None => "-".to_owned(),
-                    },
+                    _ => notes.dash(why_not(run, cells)),
                 });
                 writeln!(out, "| {row} | {} |", columns.collect::<Vec<_>>().join(" | "))?;
             }
             writeln!(out)?;
         }
-        for (n, note) in (1..).zip(&notes) {
-            writeln!(out, "[^{n}]: {note}")?;
-        }
-        writeln!(out, "{}## Runs\n", if notes.is_empty() { "" } else { "\n" })?;
-        for (run, name) in self.runs.iter().zip(self.names()) {
-            let host: Vec<&str> = run.header.host.values().map(String::as_str).collect();
-            let clock = run.header.facts.0.get("clock").map(|clock| format!(", clock {clock}"));
-            let (suite, started, clock) = (&run.header.suite, &run.header.started, clock.unwrap_or_default());
-            writeln!(out, "- {name}: {}{clock}; suite {suite}, {started}", host.join("; "))?;
-        }
-        Ok(())
+        write!(out, "{notes}{}", Runs(&self.runs))
     }
-}
-
-/// The kernel of a run, as `uname -r` has it.
-fn kernel(run: &Run) -> &str {
-    let kernel = run.header.host.get("kernel").map_or("", String::as_str);
-    kernel.split(' ').nth(1).unwrap_or("unknown kernel")
-}
-
-/// Why a run shows nothing of what other runs show in these cells.
-fn why_not<'a>(run: &'a Run, cells: &BTreeSet<&str>) -> Option<&'a str> {
-    run.results.iter().filter(|result| cells.contains(result.cell.as_str())).find_map(|result| match &result.outcome {
-        CellOutcome::Skip(reason) | CellOutcome::Died(reason) | CellOutcome::Error(reason) => Some(reason.as_str()),
-        CellOutcome::Observed(observed) => gap(observed),
-    })
-}
-
-/// What the witnesses missed of a cell, if anything: it proves nothing then.
-fn gap(observed: &Observed) -> Option<&str> {
-    observed.witness.gaps.first().map(String::as_str)
-}
-
-/// The number of a footnote, counted from 1.
-fn note<'a>(notes: &mut Vec<&'a str>, text: &'a str) -> usize {
-    let at = notes.iter().position(|note| *note == text).unwrap_or_else(|| {
-        notes.push(text);
-        notes.len() - 1
-    });
-    at + 1
 }
 
 impl Memory {

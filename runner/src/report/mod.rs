@@ -1,5 +1,6 @@
 //! What people and programs see of a run: each cell as it comes, and the sum.
 
+mod columns;
 mod diff;
 mod explain;
 mod human;
@@ -14,6 +15,7 @@ mod tally;
 mod types;
 mod verdict;
 mod witness;
+mod zaps;
 
 pub use diff::{Diff, Difference, Side, print_diff, print_diff_json};
 pub use explain::{Explained, explain, explain_json};
@@ -26,6 +28,7 @@ pub use repeat::{Brief, Flaky, Repeats, Way, print_repeats};
 pub use tally::{Outcome, Tally, is_expected};
 pub use types::{Page, pages, print_types};
 pub use verdict::{CellVerdict, Cells, test};
+pub use zaps::Boots;
 
 use std::io;
 

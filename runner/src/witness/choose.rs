@@ -24,11 +24,11 @@ impl Choice {
 }
 
 /// Starts the witnesses that are asked for, for guests of machine `machine` of which `jobs` run at a time. Without a
-/// word, those of [`Kind::DEFAULT`] that can be had.
+/// word, those of [`Kind::DEFAULT`] and of `more` that can be had.
 ///
 /// # Errors
 /// One that was asked for cannot watch, and what to do about it.
-pub fn choose(asked: Option<&Kinds>, machine: &str, jobs: NonZeroUsize) -> Result<Choice, String> {
+pub fn choose(asked: Option<&Kinds>, more: &[Kind], machine: &str, jobs: NonZeroUsize) -> Result<Choice, String> {
     let trouble = |kind: Kind| match kind.probe(machine) {
         Ok(()) if kind.hears_all() && jobs.get() > 1 => {
             Err(format!("{jobs} cells at a time could not be told apart: without --jobs it can watch"))
@@ -45,7 +45,7 @@ pub fn choose(asked: Option<&Kinds>, machine: &str, jobs: NonZeroUsize) -> Resul
         }
         None => {
             let mut kinds = Kinds::default();
-            for kind in Kind::DEFAULT {
+            for kind in Kind::DEFAULT.into_iter().chain(more.iter().copied()) {
                 match trouble(kind) {
                     Ok(()) => drop(kinds.0.insert(kind)),
                     Err(why) => missing.push((kind, why)),
@@ -65,23 +65,24 @@ mod tests {
     fn what_is_asked_for_is_had_or_refused() {
         let (one, two) = (NonZeroUsize::MIN, 2.try_into().unwrap());
         let asked: Kinds = "sptes".parse().unwrap();
-        let error = choose(Some(&asked), "qemu-kvm", one).unwrap_err();
+        let error = choose(Some(&asked), &[], "qemu-kvm", one).unwrap_err();
         assert!(error.starts_with("the witness `sptes` cannot watch: only the machine kvm tells"), "{error}");
-        let none = choose(Some(&Kinds::default()), "qemu-kvm", two).unwrap();
+        let none = choose(Some(&Kinds::default()), &[Kind::Zaps], "qemu-kvm", two).unwrap();
         assert!(none.witnesses.watch(true).is_none());
         assert_eq!(none.missing(Kind::Sptes).as_deref(), Some("--witness does not name sptes"));
     }
 
     #[test]
     fn without_a_word_a_host_gives_what_it_can() {
-        let choice = choose(None, "qemu-tcg", NonZeroUsize::MIN).unwrap();
+        let choice = choose(None, &[Kind::Zaps], "qemu-tcg", NonZeroUsize::MIN).unwrap();
         assert_eq!(choice.witnesses.kinds(), &Kinds::default());
         assert!(Kind::DEFAULT.into_iter().all(|kind| choice.missing(kind).is_some()));
+        assert!(choice.missing(Kind::Zaps).is_some_and(|why| why.contains("only the machine kvm")));
     }
 
     #[test]
     fn those_who_hear_everybody_hear_one_cell_at_a_time() {
-        let choice = choose(None, "kvm", 2.try_into().unwrap()).unwrap();
+        let choice = choose(None, &[], "kvm", 2.try_into().unwrap()).unwrap();
         assert!(choice.witnesses.kinds().0.iter().all(|kind| !kind.hears_all()));
         assert!(choice.missing(Kind::Log).is_some());
     }

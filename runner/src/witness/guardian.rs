@@ -1,4 +1,4 @@
-//! A tiny process that removes a directory of tracefs when the runner is gone, however it went.
+//! A tiny process that removes a directory of tracefs, and kprobes, when the runner is gone, however it went.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -25,12 +25,14 @@ pub struct Guardian {
 }
 
 impl Guardian {
-    /// Starts one for an empty directory.
+    /// Starts one for an empty directory. When that is gone, it appends a text to a file, if one is given.
     ///
     /// # Errors
     /// No pipe or no process can be made.
-    pub fn of(dir: &Path) -> io::Result<Guardian> {
+    pub fn of(dir: &Path, last: Option<(&Path, String)>) -> io::Result<Guardian> {
         let path = CString::new(dir.as_os_str().as_bytes())?;
+        let last = last.map(|(file, text)| CString::new(file.as_os_str().as_bytes()).map(|file| (file, text)));
+        let last = last.transpose()?;
         let mut ends = [0; 2];
         // SAFETY: `ends` has room for the two numbers that the call writes.
         if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
@@ -42,7 +44,7 @@ impl Guardian {
         // makes system calls only and never returns.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
-            0 => guard(watched.as_raw_fd(), &path),
+            0 => guard(watched.as_raw_fd(), &path, last.as_ref()),
             process => Ok(Guardian { alive: Some(alive), process }),
         }
     }
@@ -63,8 +65,9 @@ impl Drop for Guardian {
     }
 }
 
-/// The child: waits until the other end of the pipe closes, and removes the directory, if it is still there.
-fn guard(watched: i32, dir: &CString) -> ! {
+/// The child: waits until the other end of the pipe closes, removes the directory, if it is still there, and appends the last
+/// text to its file.
+fn guard(watched: i32, dir: &CString, last: Option<&(CString, String)>) -> ! {
     // SAFETY: system calls with numbers, and pointers to values that live through them; none of them allocates or takes
     // a lock.
     unsafe {
@@ -87,6 +90,11 @@ fn guard(watched: i32, dir: &CString) -> ! {
                 break;
             }
             libc::poll(std::ptr::null_mut(), 0, 10);
+        }
+        if let Some((file, text)) = last {
+            // If it fails, somebody else has done it, or the next run will.
+            let file = libc::open(file.as_ptr(), libc::O_WRONLY | libc::O_APPEND);
+            libc::write(file, text.as_ptr().cast(), text.len());
         }
         libc::_exit(0)
     }
@@ -129,7 +137,8 @@ mod tests {
         const VICTIM: &str = "KVM_MEMTYPE_TEST_VICTIM";
         // The same test plays the process that is killed.
         if let Some(dir) = std::env::var_os(VICTIM) {
-            let _guardian = Guardian::of(&PathBuf::from(dir)).unwrap();
+            let dir = PathBuf::from(dir);
+            let _guardian = Guardian::of(&dir, Some((&dir.with_extension("last"), "gone\n".into()))).unwrap();
             println!("\nguarded");
             loop {
                 std::thread::park();
@@ -138,6 +147,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("instance");
         std::fs::create_dir(&dir).unwrap();
+        let last = dir.with_extension("last");
+        std::fs::write(&last, "there\n").unwrap();
         let mut victim = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture", "witness::guardian::tests::a_directory_goes_when_its_process_is_killed"])
             .env(VICTIM, &dir)
@@ -150,12 +161,15 @@ mod tests {
         victim.kill().unwrap();
         victim.wait().unwrap();
         wait(&dir);
+        while std::fs::read_to_string(&last).unwrap() != "there\ngone\n" {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     #[test]
     fn a_guardian_is_reaped() {
         let root = tempfile::tempdir().unwrap();
-        let guardian = Guardian::of(&root.path().join("gone")).unwrap();
+        let guardian = Guardian::of(&root.path().join("gone"), None).unwrap();
         let process = guardian.process;
         drop(guardian);
         // SAFETY: asks about a child, and wants no status.
@@ -192,9 +206,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (left, gone) = (root.path().join("left"), root.path().join("gone"));
         std::fs::create_dir(&left).unwrap();
-        let guardians = [&left, &gone].map(|dir| Guardian::of(dir).unwrap());
+        let guardians = [&left, &gone].map(|dir| Guardian::of(dir, None).unwrap());
         drop(guardians);
         wait(&left);
-        assert!(Guardian::of(Path::new("a\0b")).is_err());
+        assert!(Guardian::of(Path::new("a\0b"), None).is_err());
     }
 }

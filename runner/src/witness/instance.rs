@@ -2,8 +2,9 @@
 //! process is killed.
 
 use super::guardian::Guardian;
+use super::probes::Probes;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -59,11 +60,12 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Makes the instance of this process, with nothing enabled in it.
+    /// Makes the instance of this process, with nothing enabled in it. With kprobes, which are gone too where this process is
+    /// killed, its clock is the time-stamp counter.
     ///
     /// # Errors
     /// What was tried, and what the system says.
-    pub fn new(tracefs: &Path) -> Result<Instance, String> {
+    pub fn new(tracefs: &Path, probes: Option<&Probes>) -> Result<Instance, String> {
         let dir = tracefs.join("instances").join(format!("{NAME}{}", std::process::id()));
         let failed = |what: &str, path: &Path, error: io::Error| format!("cannot {what} {}: {error}", path.display());
         match fs::create_dir(&dir) {
@@ -76,16 +78,17 @@ impl Instance {
             result => result.map_err(|error| failed("make", &dir, error))?,
         }
         // Before the pipe is opened: a child that has it open keeps the instance alive.
-        let guardian = Guardian::of(&dir).map_err(|error| {
+        let guardian = Guardian::of(&dir, probes.map(Probes::removal)).map_err(|error| {
             let _ = fs::remove_dir(&dir);
             format!("cannot watch over {}: {error}", dir.display())
         })?;
         let mut instance = Instance { pipe: None, dir, rest: Vec::new(), _guardian: guardian };
+        // Other clocks of CPUs can disagree, and with them the order of events. Before the pipe is opened: it prints times as they
+        // are by the clock of that moment.
+        instance.write("trace_clock", if probes.is_some() { "x86-tsc" } else { "mono" })?;
         let path = instance.dir.join("trace_pipe");
         let pipe = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
         instance.pipe = Some(pipe.map_err(|error| failed("open", &path, error))?);
-        // Else the clocks of CPUs can disagree, and with them the order of events.
-        instance.write("trace_clock", "mono")?;
         Ok(instance)
     }
 
@@ -115,7 +118,9 @@ impl Instance {
 
     fn write(&self, file: &str, value: &str) -> Result<(), String> {
         let path = self.dir.join(file);
-        fs::write(&path, value).map_err(|error| format!("cannot write {value:?} to {}: {error}", path.display()))
+        // No file is made: what is not there is no tracefs.
+        let written = OpenOptions::new().write(true).open(&path).and_then(|mut file| file.write_all(value.as_bytes()));
+        written.map_err(|error| format!("cannot write {value:?} to {}: {error}", path.display()))
     }
 
     /// Calls `each` for each line that has come since the last time, and says whether those were all: it stops where
@@ -200,10 +205,10 @@ mod tests {
     #[test]
     fn what_is_no_tracefs_is_left_as_it_was() {
         let tracefs = tracefs(&[]);
-        let error = Instance::new(tracefs.path()).unwrap_err();
-        assert!(error.starts_with("cannot open ") && error.contains("trace_pipe: No such file"), "{error}");
+        let error = Instance::new(tracefs.path(), None).unwrap_err();
+        assert!(error.starts_with("cannot write \"mono\"") && error.contains("trace_clock: No such file"), "{error}");
         assert_eq!(names(&tracefs), BTreeSet::new());
-        let error = Instance::new(Path::new("/nowhere")).unwrap_err();
+        let error = Instance::new(Path::new("/nowhere"), None).unwrap_err();
         assert!(error.starts_with("cannot make /nowhere/instances/kvm-memtype-"), "{error}");
     }
 
@@ -214,7 +219,7 @@ mod tests {
             Ok(tracefs) => tracefs,
             Err(why) => return crate::skip::skip(&why),
         };
-        let mut instance = Instance::new(&tracefs).unwrap();
+        let mut instance = Instance::new(&tracefs, None).unwrap();
         let dir = instance.dir.clone();
         assert!(instance.has("sched/sched_switch") && !instance.has("sched/nothing"));
         assert!(instance.enable("sched/nothing", None).is_err());

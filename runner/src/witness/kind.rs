@@ -2,7 +2,7 @@
 
 use crate::config::names;
 use crate::host::kvm;
-use crate::witness::instance;
+use crate::witness::{instance, probes};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -19,6 +19,8 @@ pub enum Kind {
     Stats,
     /// Changes of SPTEs, by trace events of KVM's MMU.
     Sptes,
+    /// Zaps of leaves for memory types, by kprobes.
+    Zaps,
     /// The trace event `kvm:kvm_msr`.
     Msr,
     /// The trace event `kvm:kvm_cr`.
@@ -29,7 +31,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 6] = [Kind::Log, Kind::Stats, Kind::Sptes, Kind::Msr, Kind::Cr, Kind::Exits];
+    pub const ALL: [Kind; 7] = [Kind::Log, Kind::Stats, Kind::Sptes, Kind::Zaps, Kind::Msr, Kind::Cr, Kind::Exits];
     /// Those that watch without being asked for, where the host allows it.
     pub const DEFAULT: [Kind; 3] = [Kind::Log, Kind::Stats, Kind::Sptes];
 
@@ -39,6 +41,7 @@ impl Kind {
             Kind::Log => "log",
             Kind::Stats => "stats",
             Kind::Sptes => "sptes",
+            Kind::Zaps => "zaps",
             Kind::Msr => "msr",
             Kind::Cr => "cr",
             Kind::Exits => "exits",
@@ -51,6 +54,7 @@ impl Kind {
             Kind::Log => "the kernel's log and new taint",
             Kind::Stats => "KVM's statistics",
             Kind::Sptes => "SPTE leaves and zaps",
+            Kind::Zaps => "calls that zap for memory types, and their ticks",
             Kind::Msr => "RDMSR and WRMSR as KVM sees them",
             Kind::Cr => "moves to control registers as KVM sees them",
             Kind::Exits => "VM exits",
@@ -59,7 +63,7 @@ impl Kind {
 
     /// Whether it reads trace events.
     pub const fn traces(self) -> bool {
-        matches!(self, Kind::Sptes | Kind::Msr | Kind::Cr | Kind::Exits)
+        matches!(self, Kind::Sptes | Kind::Zaps | Kind::Msr | Kind::Cr | Kind::Exits)
     }
 
     /// Whether it hears what everybody on the host does, so that cells must run one at a time for it to tell whose it
@@ -88,6 +92,7 @@ impl Kind {
                 Ok(_) => Err("this KVM has no KVM_CAP_BINARY_STATS_FD (Linux 5.14 brought it)".to_owned()),
                 Err(trouble) => Err(trouble.to_string()),
             },
+            Kind::Zaps => instance::find().and_then(|tracefs| probes::there(&tracefs)),
             Kind::Sptes | Kind::Msr | Kind::Cr | Kind::Exits => events(&instance::find()?),
         }
     }

@@ -16,6 +16,8 @@ pub enum Line<'a> {
 pub struct Event<'a> {
     /// The thread in whose context it happened.
     pub tid: i32,
+    /// When, by the instance's clock.
+    pub time: &'a str,
     /// The event's name.
     pub name: &'a str,
     /// What it says, as its print format has it.
@@ -48,7 +50,7 @@ impl<'a> Line<'a> {
             let thread = line[..at].trim_end();
             let thread = thread.strip_suffix(')').and_then(|it| it.rsplit_once('(')).map_or(thread, |(it, _)| it);
             let tid = thread.trim_end().rsplit('-').next()?.parse().ok()?;
-            Some(Event { tid, name, text: text.trim() })
+            Some(Event { tid, time, name, text: text.trim() })
         })
     }
 }
@@ -59,6 +61,17 @@ impl Event<'_> {
         let mut words = self.text.split_whitespace();
         words.find(|&it| it == word)?;
         u64::from_str_radix(words.next()?, radix).ok()
+    }
+
+    /// The hexadecimal number of a field, as kprobes print them: `start=0x1a0`.
+    pub fn field(&self, name: &str) -> Option<u64> {
+        let value = |word: &str| Some(word.strip_prefix(name)?.strip_prefix("=0x")?.to_owned());
+        u64::from_str_radix(&self.text.split_whitespace().find_map(value)?, 16).ok()
+    }
+
+    /// The time in ticks of the time-stamp counter, where that is the instance's clock.
+    pub fn ticks(&self) -> Option<u64> {
+        self.time.parse().ok()
     }
 }
 
@@ -84,8 +97,9 @@ mod tests {
             ("    kvm-memtype-97      (     97) [000] ...1.    16.614889: kvm_mmu_set_spte: gfn 1", 97),
             ("    kvm-memtype-97      (-------) [000] ...1.    16.614889: kvm_mmu_set_spte: gfn 1", 97),
         ] {
-            let text = "gfn 1";
-            assert_eq!(Line::parse(line), Line::Event(Event { tid, name: "kvm_mmu_set_spte", text }), "{line}");
+            let Line::Event(event) = Line::parse(line) else { panic!("{line}") };
+            assert_eq!((event.tid, event.name, event.text), (tid, "kvm_mmu_set_spte", "gfn 1"), "{line}");
+            assert_eq!(event.ticks(), None);
         }
     }
 
@@ -103,14 +117,16 @@ mod tests {
         fn any_text_is_a_line(text in "\\PC*", word in "\\PC*") {
             if let Line::Event(event) = Line::parse(&text) {
                 event.number(&word, 16);
+                event.field(&word);
+                event.ticks();
             }
         }
 
         #[test]
         fn a_line_reads_whatever_the_thread_is_called(comm in "[a-z \\[\\]:.()/-]{0,15}", tid in 1..4_194_304, cpu in 0..8192u32) {
             let line = format!("{comm:>16}-{tid:<7} [{cpu:03}] d..1.  1216.881121: kvm_cr: cr_write 0 = 0x80000033");
-            let name = "kvm_cr";
-            prop_assert_eq!(Line::parse(&line), Line::Event(Event { tid, name, text: "cr_write 0 = 0x80000033" }));
+            let (time, name) = ("1216.881121", "kvm_cr");
+            prop_assert_eq!(Line::parse(&line), Line::Event(Event { tid, time, name, text: "cr_write 0 = 0x80000033" }));
         }
     }
 }

@@ -10,6 +10,7 @@ mod kind;
 mod kmsg;
 mod line;
 mod once;
+mod probes;
 mod sptes;
 pub(crate) mod stats;
 mod taint;

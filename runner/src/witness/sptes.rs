@@ -193,7 +193,7 @@ mod tests {
                     1 => (SET_SPTE, format!("gfn {gfn:x} spte {new:x} (rwxu) level {level} at {old:x}")),
                     _ => (PREPARE_ZAP_PAGE, format!("sp gen 0 gfn {gfn:x} l{level} 8-byte q0 direct wux")),
                 };
-                sptes.take(&Event { tid: if mine { OWN } else { 1 }, name, text: &text }, &own, &mut changes);
+                sptes.take(&Event { tid: if mine { OWN } else { 1 }, time: "1.0", name, text: &text }, &own, &mut changes);
             }
             for change in changes {
                 let HostRecord::Spte { old, new, .. } = change else { panic!("{change}") };
@@ -204,7 +204,7 @@ mod tests {
         #[test]
         fn any_words_are_an_event(text in "[a-z0-9 ]{0,60}", kind in 0..3usize) {
             let name = [SPTE_CHANGED, SET_SPTE, PREPARE_ZAP_PAGE][kind];
-            Sptes::default().take(&Event { tid: OWN, name, text: &text }, &BTreeSet::from([OWN]), &mut Vec::new());
+            Sptes::default().take(&Event { tid: OWN, time: "1.0", name, text: &text }, &BTreeSet::from([OWN]), &mut Vec::new());
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::instance::{self, Instance};
 use super::line::Line;
+use super::probes::{self, Probes, ZAP, ZAPPED, Zaps};
 use super::sptes::{PREPARE_ZAP_PAGE, SET_SPTE, SPTE_CHANGED, Sptes};
 use super::{Kind, Kinds};
 use std::collections::BTreeSet;
@@ -21,9 +22,11 @@ pub struct Tracer {
     instance: Instance,
     /// The events of which only those of a VM's threads are recorded. Changes of SPTEs are not among them: Linux 6.1
     /// zaps in kernel threads.
-    of_threads: Vec<&'static str>,
+    of_threads: Vec<String>,
     /// The filter that keeps the others out.
     filter: String,
+    /// Kprobes, if zaps are watched. They go after the instance that uses them.
+    _probes: Option<Probes>,
 }
 
 impl Tracer {
@@ -34,8 +37,10 @@ impl Tracer {
     pub fn new(kinds: &Kinds) -> Result<Tracer, String> {
         let tracefs = instance::find()?;
         instance::remove_stale(&tracefs);
-        let instance = Instance::new(&tracefs)?;
-        let mut of_threads = Vec::new();
+        probes::remove_stale(&tracefs);
+        let probes = kinds.0.contains(&Kind::Zaps).then(|| Probes::new(&tracefs)).transpose()?;
+        let instance = Instance::new(&tracefs, probes.as_ref())?;
+        let mut of_threads: Vec<String> = probes.iter().flat_map(Probes::events).collect();
         for kind in &kinds.0 {
             match kind {
                 Kind::Sptes => {
@@ -47,16 +52,16 @@ impl Tracer {
                         }
                     }
                 }
-                Kind::Msr => of_threads.push("kvm/kvm_msr"),
-                Kind::Cr => of_threads.push("kvm/kvm_cr"),
-                Kind::Exits => of_threads.push("kvm/kvm_exit"),
-                Kind::Log | Kind::Stats => {}
+                Kind::Msr => of_threads.push("kvm/kvm_msr".to_owned()),
+                Kind::Cr => of_threads.push("kvm/kvm_cr".to_owned()),
+                Kind::Exits => of_threads.push("kvm/kvm_exit".to_owned()),
+                Kind::Log | Kind::Stats | Kind::Zaps => {}
             }
         }
         for event in &of_threads {
             instance.enable(event, Some(NOBODY))?;
         }
-        Ok(Tracer { instance, of_threads, filter: NOBODY.to_owned() })
+        Ok(Tracer { instance, of_threads, filter: NOBODY.to_owned(), _probes: probes })
     }
 
     /// Records those events that are a VM's from now on for these threads. Where they are those of the VM before, as
@@ -82,7 +87,7 @@ impl Tracer {
         self.instance.drain(|_| {}).map(drop)
     }
 
-    /// Hands what has come to a cell, and returns the changes of its SPTEs.
+    /// Hands what has come to a cell, and returns the changes of its SPTEs and its zaps.
     ///
     /// # Errors
     /// The trace cannot be read.
@@ -106,6 +111,7 @@ pub struct Traced {
     /// The threads that run its vCPUs.
     pub threads: BTreeSet<i32>,
     sptes: Sptes,
+    zaps: Zaps,
     /// Its events of KVM, as text.
     lines: Vec<String>,
     /// Events that are too many to keep.
@@ -137,6 +143,11 @@ impl Traced {
                         true => self.lines.push(format!("{} {}", event.name, event.text)),
                         false => self.dropped += 1,
                     }
+                }
+            }
+            Line::Event(event) if matches!(event.name, ZAP | ZAPPED) => {
+                if self.threads.contains(&event.tid) {
+                    self.zaps.take(&event, changes);
                 }
             }
             Line::Event(event) => self.sptes.take(&event, &self.threads, changes),

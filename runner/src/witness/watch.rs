@@ -85,7 +85,7 @@ impl Watch<'_> {
         }
     }
 
-    /// The changes of SPTEs since the last time.
+    /// The changes of SPTEs and the zaps since the last time.
     pub fn sptes(&self) -> Vec<HostRecord> {
         let Some(tracer) = &self.witnesses.tracer else { return Vec::new() };
         let mut cell = lock(&self.cell);
@@ -115,7 +115,7 @@ impl Watch<'_> {
         let Cell { mut traced, mut witnessed } = self.cell.into_inner().unwrap_or_else(PoisonError::into_inner);
         witnessed.trace = traced.text();
         let mut counts = vec![(traced.cut, "times trace events came faster than they are read")];
-        if witnessed.watched.contains(&Kind::Sptes) {
+        if [Kind::Sptes, Kind::Zaps].iter().any(|kind| witnessed.watched.contains(kind)) {
             counts.push((traced.lost, "trace events were lost, SPTEs perhaps among them"));
         }
         if let Some(log) = &self.witnesses.log {

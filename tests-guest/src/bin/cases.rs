@@ -21,14 +21,13 @@ use guest::cpu;
 use guest::doorbell::ring;
 use guest::guard::Guard;
 use guest::mmio::read;
-use guest::mtrr::{change, mask};
 use guest::paging::{self, Page};
 use guest::report::Out;
+use guest::startup::{self, LINUX_PAT, OVMF_PEI};
 use guest::sweep::msr_once;
 use guest::touch::{SLOT, touch_all, touch_by};
-use guest::{cache, mtrr, slot, timed};
-use wire::layout::{FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, VARIABLE_MTRRS, WINDOW};
-use wire::memtype::MemType;
+use guest::{cache, slot, timed};
+use wire::layout::{HOLE, PAT, WINDOW};
 use wire::needs::Needs;
 use wire::step::{SlotApi, SlotMemory, Step};
 
@@ -38,13 +37,7 @@ const RAM: Needs = Needs::STEPS.and(Needs::SLOTS);
 const PAGE: u64 = Page::Small.size();
 const SLOT_PAGES: u32 = 0x10;
 
-/// Where the hole for PCI below 4 GiB starts, of a VM with 3 GiB of RAM or more below it. The test window lies in it.
-const HOLE: u64 = 0xc000_0000;
-const HOLE_SIZE: u64 = (1 << 32) - HOLE;
-
-/// Linux, arch/x86/mm/pat/memtype.c:pat_init, and pat_bp_init since 6.3: WB, WC, UC-, UC, WB, WP, UC-, WT.
-const LINUX_PAT: u64 = u64::from_le_bytes([6, 1, 7, 0, 6, 5, 7, 4]);
-/// Entries of that PAT.
+/// Entries of [`LINUX_PAT`].
 const WB: u8 = 0;
 const WC: u8 = 1;
 const UC_MINUS: u8 = 2;
@@ -198,54 +191,20 @@ fn map_blob(out: &mut Out) -> bool {
     made
 }
 
-/// SeaBIOS, src/fw/mtrr.c:mtrr_setup, where pcimem_start is [`HOLE`]: fixed ranges are WB up to 640 KiB, UC up to 768 KiB and WP
-/// from there on; variable range 0 is UC from the hole to 4 GiB; the default type is WB. CR0.CD stays clear meanwhile.
+/// MTRRs as SeaBIOS sets them.
 fn seabios(out: &mut Out) {
-    msr_once(out, MTRR_DEF_TYPE, 0);
-    for (n, index) in FIXED_MTRRS.into_iter().enumerate() {
-        let memtype = match n {
-            0 | 1 => MemType::Wb,
-            2 => MemType::Uc,
-            _ => MemType::Wp,
-        };
-        msr_once(out, index, fixed(memtype));
-    }
-    for index in MTRR_PHYSBASE0..MTRR_PHYSBASE0 + 2 * VARIABLE_MTRRS {
-        msr_once(out, index, 0);
-    }
-    msr_once(out, MTRR_PHYSBASE0, HOLE | MemType::Uc as u64);
-    msr_once(out, MTRR_PHYSBASE0 + 1, mask(HOLE_SIZE));
-    msr_once(out, MTRR_DEF_TYPE, 0xc00 | MemType::Wb as u64);
+    startup::seabios(HOLE, &mut |op| op.report(out));
 }
 
-/// OVMF since SecMtrrSetup came: SEC enables MTRRs with default type WB, fixed ranges off. PEI's
-/// PlatformQemuInitializeRam makes all fixed ranges WB, clears the variable ones and turns fixed ranges on, then makes 640 KiB
-/// to 1 MiB UC, and then Uc32Base to 4 GiB by one variable range. Each of these three by MtrrLib, which follows the SDM's sequence
-/// (UefiCpuPkg/Library/MtrrLib/MtrrLib.c:MtrrLibPreMtrrChange). Earlier versions found MTRRs disabled in PEI, and ended with the
-/// same values. `between` is done after each change but the last.
+/// MTRRs as OVMF sets them. `between` is done after each phase but the last.
 fn ovmf(out: &mut Out, between: impl Fn(&mut Out)) {
-    const ON: u64 = mtrr::ENABLE | mtrr::FIXED_ENABLE | MemType::Wb as u64;
-    let phase = |out: &mut Out, write: &dyn Fn(&mut Out)| {
-        change(out, ON, write);
-        mtrr::caching(out, true);
-        ring(Step::Mark);
-    };
-    msr_once(out, MTRR_DEF_TYPE, mtrr::ENABLE | MemType::Wb as u64);
+    startup::ovmf_sec(&mut |op| op.report(out));
     ring(Step::Mark);
-    between(out);
-    phase(out, &|out| {
-        FIXED_MTRRS.into_iter().for_each(|index| msr_once(out, index, fixed(MemType::Wb)));
-        (MTRR_PHYSBASE0..MTRR_PHYSBASE0 + 2 * VARIABLE_MTRRS).for_each(|index| msr_once(out, index, 0));
-    });
-    between(out);
-    phase(out, &|out| FIXED_MTRRS[2..].iter().for_each(|&index| msr_once(out, index, fixed(MemType::Uc))));
-    between(out);
-    phase(out, &|out| mtrr::pair(out, 0, HOLE, HOLE_SIZE, MemType::Uc));
-}
-
-/// A fixed-range MTRR all of whose ranges are of one type.
-fn fixed(memtype: MemType) -> u64 {
-    u64::from_le_bytes([memtype as u8; 8])
+    for phase in OVMF_PEI {
+        between(out);
+        phase(HOLE, &mut |op| op.report(out));
+        ring(Step::Mark);
+    }
 }
 
 /// The kernel takes over: Linux keeps the firmware's MTRRs and writes its own PAT.

@@ -14,11 +14,11 @@ pub const MEMORY: u32 = 512;
 
 /// Words of the kernel's command line that are always there: console on the serial line; an end, instead of a wait,
 /// after a panic; warnings on the console, as a kernel that dies cannot send its log; and no time for what no test is
-/// about, such as a test of a random generator, names in the formats of trace events, kprobes, certificates, and a walk
-/// of all page tables for writable code.
+/// about, such as a test of a random generator, names in the formats of trace events, certificates, and a walk of all
+/// page tables for writable code.
 pub const CMDLINE: &str = "console=ttyS0,115200 nokaslr mitigations=off panic=-1 nomodeset tsc=reliable \
     random.trust_cpu=on cryptomgr.notests rodata=off loglevel=5 \
-    initcall_blacklist=jent_mod_init,trace_eval_init,init_kprobe_trace,load_system_certificate_list";
+    initcall_blacklist=jent_mod_init,trace_eval_init,load_system_certificate_list";
 
 /// What is booted.
 #[derive(Debug, Clone, Copy)]

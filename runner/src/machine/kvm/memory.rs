@@ -69,7 +69,7 @@ impl Memory {
         let whole = size.next_multiple_of(kind.page_size() as usize);
         let hugetlb = |page: libc::c_int| anonymous(whole, libc::MAP_HUGETLB | page);
         let (region, offset) = match kind {
-            SlotMemory::Small => (anonymous(size, libc::MAP_NORESERVE)?, 0),
+            SlotMemory::Small | SlotMemory::Sparse => (anonymous(size, libc::MAP_NORESERVE)?, 0),
             SlotMemory::Hugetlb2M => (hugetlb(libc::MAP_HUGE_2MB)?, 0),
             SlotMemory::Hugetlb1G => (hugetlb(libc::MAP_HUGE_1GB)?, 0),
             SlotMemory::Memfd => {
@@ -168,7 +168,9 @@ impl Memory {
             // belong.
             libc::syscall(libc::SYS_mbind, start, len, libc::MPOL_LOCAL, std::ptr::null::<u8>(), 0usize, 0u32);
             // It is not reclaimed, and populated here: nor is a zero page, read before it was written, replaced.
-            libc::mlock(start, len);
+            if self.kind != Some(SlotMemory::Sparse) {
+                libc::mlock(start, len);
+            }
         }
     }
 }

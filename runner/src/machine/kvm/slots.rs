@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::atomic::Ordering;
 use vm_memory::{Bytes, VolatileSlice};
-use wire::layout::{WINDOW, WINDOW_SIZE};
+use wire::layout::{WINDOW, WINDOW_SIZE, in_memory};
 use wire::step::{SlotApi, SlotMemory, Status};
 
 const PAGE: u64 = 0x1000;
@@ -33,10 +33,14 @@ impl Wanted {
         u64::from(self.pages) * PAGE
     }
 
-    /// Whether it lies in the test window, and is not the VM's RAM.
-    fn is_allowed(self) -> bool {
+    /// Whether it lies in the test window or, with memory as it is touched, in what a guest may have of that, and is not the
+    /// VM's RAM.
+    fn is_allowed(self, kind: Option<SlotMemory>) -> bool {
         let Wanted { slot, gpa, .. } = self;
         let size = self.size();
+        if kind == Some(SlotMemory::Sparse) {
+            return slot != 0 && size > 0 && in_memory(gpa, size);
+        }
         slot != 0 && gpa >= WINDOW && size > 0 && size <= WINDOW_SIZE && gpa - WINDOW <= WINDOW_SIZE - size
     }
 }
@@ -67,7 +71,7 @@ impl Slots {
     ) -> Status {
         let size = wanted.size();
         let other = |memory: &Memory| memory.size() as u64 != size || memory.kind() != kind;
-        if !wanted.is_allowed() || self.0.get(&wanted.slot).is_some_and(other) {
+        if !wanted.is_allowed(kind) || self.0.get(&wanted.slot).is_some_and(other) {
             return Status::Invalid;
         }
         let memory = match self.0.entry(wanted.slot) {
@@ -162,6 +166,7 @@ fn tell(vm: &VmFd, api: SlotApi, wanted: Wanted, hva: u64) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wire::layout::{HIGH_MEMORY, HOLE, RAM};
 
     #[test]
     fn a_word_is_written_and_read_with_and_without_a_flush() {
@@ -182,10 +187,19 @@ mod tests {
 
     #[test]
     fn slots_lie_in_the_window() {
-        let allowed = |slot, gpa, pages| Wanted { slot, flags: 0, gpa, pages }.is_allowed();
+        let allowed = |slot, gpa, pages| Wanted { slot, flags: 0, gpa, pages }.is_allowed(Some(SlotMemory::Small));
         let all = (WINDOW_SIZE / PAGE) as u32;
         assert!(allowed(1, WINDOW, all) && allowed(1, WINDOW + WINDOW_SIZE - PAGE, 1));
         assert!(!allowed(0, WINDOW, 1) && !allowed(1, WINDOW, 0) && !allowed(1, WINDOW - PAGE, 1));
         assert!(!allowed(1, WINDOW, all + 1) && !allowed(1, WINDOW + PAGE, all) && !allowed(1, u64::MAX, 1));
+    }
+
+    #[test]
+    fn large_memory_lies_around_the_hole() {
+        let allowed = |slot, gpa, pages| Wanted { slot, flags: 0, gpa, pages }.is_allowed(Some(SlotMemory::Sparse));
+        let low = ((HOLE - RAM) / PAGE) as u32;
+        assert!(allowed(1, RAM, low) && allowed(1, HIGH_MEMORY, 13 << 18));
+        assert!(!allowed(0, RAM, 1) && !allowed(1, RAM, 0) && !allowed(1, RAM - PAGE, 1) && !allowed(1, RAM, low + 1));
+        assert!(!allowed(1, WINDOW, 1) && !allowed(1, HIGH_MEMORY - PAGE, 2) && !allowed(1, u64::MAX, 1));
     }
 }

@@ -50,7 +50,7 @@ pub fn fuzz(cli: &Cli, args: &Fuzz) -> Done {
     let chosen = choose(Some(Wanted::Kvm), devices(&args.devices)?, &pinned)?;
     let machine = chosen.machine.as_ref();
     let one_at_a_time = NonZeroUsize::MIN;
-    let witness = witness::choose(args.witness.as_ref(), machine.name(), one_at_a_time).map_err(Failure::Usage)?;
+    let witness = witness::choose(args.witness.as_ref(), &[], machine.name(), one_at_a_time).map_err(Failure::Usage)?;
     let host = host::probe();
     let now = SystemTime::now();
     let micros = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;

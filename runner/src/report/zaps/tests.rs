@@ -108,7 +108,9 @@ fn runs_stand_side_by_side() {
     runs.iter().for_each(|run| boots.add(run));
     let mut out = Vec::new();
     boots.print(&mut out).unwrap();
-    assert_data_eq!(String::from_utf8(out).unwrap(), str![[r#"
+    assert_data_eq!(
+        String::from_utf8(out).unwrap(),
+        str![[r#"
 | boot | VM | memory | vCPUs | 6.1.0 (1-6.1/zaps): zaps | 6.1.0 (1-6.1/zaps): SPTEs zapped | 6.1.0 (1-6.1/zaps): refaults | 6.1.0 (1-6.1/zaps): zap ticks | 6.1.0 (1-6.1/zaps): boot ticks | 6.1.0 (2-6.1+a/zaps): zaps | 6.1.0 (2-6.1+a/zaps): SPTEs zapped | 6.1.0 (2-6.1+a/zaps): refaults | 6.1.0 (2-6.1+a/zaps): zap ticks | 6.1.0 (2-6.1+a/zaps): boot ticks |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 | linux | dma | 16 MiB | 2 | -[^1] | -[^1] | -[^1] | -[^1] | -[^1] | -[^2] | 1 | 0 | -[^2] | 2.50M (1.2 ms) |
@@ -124,7 +126,8 @@ fn runs_stand_side_by_side() {
 - 6.1.0 (1-6.1/zaps): Linux 6.1.0 #1; suite zaps, 2026-11-21T09:00:00Z
 - 6.1.0 (2-6.1+a/zaps): Linux 6.1.0 #1; suite zaps, 2026-11-21T09:00:00Z
 
-"#]]);
+"#]]
+    );
 }
 
 #[test]

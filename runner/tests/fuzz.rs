@@ -2,6 +2,8 @@
 
 mod common;
 
+use kvm_memtype::host;
+use kvm_memtype::host::facts::Fact;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,7 +43,7 @@ fn temporary() -> tempfile::TempDir {
 }
 
 /// Enough to meet what is known of a KVM with software paging, and few enough to be quick.
-const SOME: [&str; 6] = ["--seed", "1", "--histories", "4", "--format", "json"];
+const SOME: [&str; 6] = ["--seed", "4", "--histories", "3", "--format", "json"];
 
 #[test]
 fn a_seed_finds_the_same_again_and_each_find_can_be_replayed() {
@@ -51,9 +53,12 @@ fn a_seed_finds_the_same_again_and_each_find_can_be_replayed() {
     let (one, other, third) = (temporary(), temporary(), temporary());
     let outputs = [fuzz(one.path(), &SOME), fuzz(other.path(), &SOME)];
     let [(finds, sums), (same, _)] = outputs.each_ref().map(lines);
-    assert_eq!(sums["histories"], 4);
+    assert_eq!(sums["histories"], 3);
     assert_eq!(finds, same);
     assert!(outputs.iter().all(|output| code(output) == 0), "an unknown difference: {finds:?}");
+    let vendor = host::probe().facts("kvm").0.get("kvm-vendor").cloned();
+    let known = finds.iter().any(|find| find["id"] == "pvm-pat-types" && find["kind"] == "known");
+    assert!(known || vendor != Some(Fact::Text("kvm_pvm".into())), "{finds:?}");
     for find in finds {
         let (id, results) = (find["id"].as_str().expect("an id"), third.path().join(find["id"].as_str().unwrap()));
         let file = only_run(one.path()).join(format!("{id}.toml"));
@@ -81,7 +86,7 @@ fn a_wrong_model_is_found_and_shrunk_to_one_operation() {
     assert_ne!(wrong, text);
     fs::write(policies.join("kvm-6.11.toml"), wrong).expect("a file");
     let config = config.path().to_str().expect("a path");
-    let output = fuzz(results.path(), &["--config", config, "--seed", "1", "--histories", "40", "--format", "json"]);
+    let output = fuzz(results.path(), &["--config", config, "--seed", "1", "--histories", "12", "--format", "json"]);
     let (finds, _) = lines(&output);
     let unknown: Vec<&Value> = finds.iter().filter(|find| find["kind"] == "unknown").collect();
     assert!(!unknown.is_empty(), "{finds:?}");

@@ -134,6 +134,8 @@ impl Work<'_> {
             readonly: has(Needs::READONLY_SLOTS),
             slots_v2: has(Needs::SLOTS_V2),
             thp: has(Needs::THP),
+            non_coherent_slots: has(Needs::SLOT_NON_COHERENT_DMA),
+            wc_slots: has(Needs::SLOT_WC),
         };
         self.say(&cells, &means)?;
         let draw = |number: u64| {
@@ -291,7 +293,10 @@ impl Work<'_> {
             for find in of_kind {
                 writeln!(out, "  {}", find.cause.id)?;
                 writeln!(out, "      {}", find.words)?;
-                let again = if find.again || self.args.replay.is_some() { "" } else { "; it did not show again" };
+                if self.args.replay.is_some() {
+                    continue;
+                }
+                let again = if find.again { "" } else { "; it did not show again" };
                 let (times, length) = (histories(find.times), find.history.ops.len());
                 writeln!(
                     out,
@@ -299,6 +304,10 @@ impl Work<'_> {
                     find.number, find.drawn
                 )?;
             }
+        }
+        if self.args.replay.is_some() {
+            writeln!(out, "\nkvm-memtype explain {} tells more; all is in {}", cell(REPLAYED), dir.display())?;
+            return Ok(());
         }
         let seconds = sums.drawing.as_secs_f64();
         let rate = if seconds > 0.0 { sums.histories as f64 / seconds } else { 0.0 };

@@ -7,7 +7,7 @@ use wire::history::Op;
 use wire::layout::{
     CR0_CD, CR0_NW, FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, START_CR0, VARIABLE_MTRRS, WINDOW,
 };
-use wire::step::{SlotApi, SlotMemory, Step};
+use wire::step::{SlotApi, SlotMemory, SlotType, Step};
 
 const PAGE: u64 = 0x1000;
 /// The slot of small pages, and where it is or moves to.
@@ -45,6 +45,10 @@ pub struct Means {
     pub slots_v2: bool,
     /// Transparent huge pages.
     pub thp: bool,
+    /// The memslot flag KVM_MEM_NON_COHERENT_DMA.
+    pub non_coherent_slots: bool,
+    /// The memslot flag KVM_MEM_WC.
+    pub wc_slots: bool,
 }
 
 /// Draws a history for a VM of configuration `vm`, whose guests see `maxphyaddr` bits, with a device in it from the start if
@@ -108,7 +112,7 @@ impl Drawing<'_> {
     fn phrase(&mut self) {
         let fixed = if self.focus == Focus::Low { 14 } else { 2 };
         let dma = if self.means.dma { 9 } else { 0 };
-        let weights = [32, 4, 12, 7, 4, 8, fixed, 4, 6, dma, 5, 3, 4, 2, 3, 3, 5];
+        let weights = [32, 4, 12, 7, 4, 8, fixed, 4, 6, dma, 5, 3, 4, 2, 3, 3, 5, 8];
         match self.weighted(&weights) {
             0 => self.touch(None),
             1 => (0..4).for_each(|page| self.touch(Some(page))),
@@ -132,7 +136,8 @@ impl Drawing<'_> {
             }
             14 => self.odd(),
             15 => self.program(),
-            _ => self.overlap(),
+            16 => self.overlap(),
+            _ => self.again(),
         }
     }
 
@@ -201,6 +206,22 @@ impl Drawing<'_> {
         self.pair();
         self.pair();
         self.touch(None);
+    }
+
+    /// A page is touched, something changes that may decide about its leaf, and it is touched again.
+    fn again(&mut self) {
+        let page = self.rng.usize(0..6);
+        self.touch(Some(page));
+        let device = if self.means.dma { 2 } else { 0 };
+        match self.weighted(&[6, 2, 2, 2, device, 1]) {
+            0 => self.base(),
+            1 => self.mask(),
+            2 => self.pair(),
+            3 => self.caching(),
+            4 => self.device(),
+            _ => self.quirks(),
+        }
+        self.touch(Some(page));
     }
 
     /// A base in or around the focus.
@@ -315,8 +336,20 @@ impl Drawing<'_> {
         self.large = true;
     }
 
+    /// Gives the slot of small pages another type, by a flag that this KVM has.
+    fn typed_slot(&mut self) {
+        let (non_coherent, wc) = (self.means.non_coherent_slots, self.means.wc_slots);
+        let types = [(SlotType::Plain, true), (SlotType::NonCoherentDma, non_coherent), (SlotType::Wc, wc)];
+        let types: Vec<SlotType> = types.into_iter().filter_map(|(typed, has)| has.then_some(typed)).collect();
+        let (typed, readonly) = (self.one(&types), self.readonly);
+        self.host(Step::SetTypedSlot { typed, slot: SMALL, readonly, gpa: PLACES[0], pages: SMALL_PAGES });
+    }
+
     /// Changes, moves, deletes or makes a slot; also one that is not there.
     fn slot(&mut self) {
+        if (self.means.non_coherent_slots || self.means.wc_slots) && self.rng.bool() {
+            return self.typed_slot();
+        }
         match (self.rng.bool(), self.large && self.rng.bool()) {
             (true, true) => self.large_slot(),
             (true, false) => self.small_slot(),
@@ -370,8 +403,26 @@ mod tests {
     use proptest::prelude::*;
     use wire::layout::in_window;
 
-    const ALL: Means = Means { cpus: 4, dma: true, quirks: !0, readonly: true, slots_v2: true, thp: true };
-    const LITTLE: Means = Means { cpus: 1, dma: false, quirks: 0, readonly: false, slots_v2: false, thp: false };
+    const ALL: Means = Means {
+        cpus: 4,
+        dma: true,
+        quirks: !0,
+        readonly: true,
+        slots_v2: true,
+        thp: true,
+        non_coherent_slots: true,
+        wc_slots: true,
+    };
+    const LITTLE: Means = Means {
+        cpus: 1,
+        dma: false,
+        quirks: 0,
+        readonly: false,
+        slots_v2: false,
+        thp: false,
+        non_coherent_slots: false,
+        wc_slots: false,
+    };
 
     fn of(seed: u64, means: &Means) -> History {
         draw(&mut fastrand::Rng::with_seed(seed), means, "default", 40, false)
@@ -394,6 +445,7 @@ mod tests {
             "set-cr0",
             "set-msr",
             "set-slot",
+            "set-typed-slot",
             "store",
             "unplug-dma",
             "wrmsr",

@@ -300,6 +300,23 @@ fn a_range_mtrr_zaps_what_it_covers_now() {
 
 /// KVM warns of the empty range, which is for the witness of its log.
 #[test]
+fn a_restored_state_zaps_as_writes_do() {
+    let dma = facts(Kvm::V6_1, &[DMA]);
+    let restored = |zapped: bool| {
+        let mut log = Log::new();
+        log.msr(MTRR_DEF_TYPE, 0x806).mark().leaf(0, 0x30);
+        if zapped {
+            log.spte(0, 0x600_0001_0a2b_3937, NONE);
+        }
+        log.step(Step::CopyState { from: 0, to: 0 }).mark();
+        log.surprises(&dma)
+    };
+    assert_eq!(restored(true), QUIET);
+    // By IA32_MTRR_DEF_TYPE, and by masks that were never written before.
+    assert_eq!(restored(false).len(), 2, "{:?}", restored(false));
+}
+
+#[test]
 fn a_base_whose_mask_was_never_written_zaps_nothing() {
     let mut log = Log::new();
     log.msr(MTRR_DEF_TYPE, 0x806).mark().leaf(0, WB).msr(MTRR_PHYSBASE0, WINDOW).mark();

@@ -172,3 +172,19 @@ fn a_fixed_range_mtrr_covers_what_it_holds_the_types_of() {
     }
     assert_eq!(covered_by_fixed(MTRR_PHYSBASE0), None);
 }
+
+#[test]
+fn where_kvms_lookup_errs_is_told() {
+    let fault = |pairs: &[(u64, u64)], gpa| {
+        let msrs = msrs(ENABLED | Wb as u64, pairs);
+        let mtrrs = Mtrrs { msrs: &msrs, maxphyaddr: MAXPHYADDR, in_cpuid: true };
+        assert_ne!(mtrrs.memtype(gpa, Lookup::Sdm), mtrrs.memtype(gpa, Lookup::KvmPre611), "{gpa:#x}");
+        mtrrs.fault(gpa).unwrap()
+    };
+    let (base, mask) = pair(GIB, 0x1000, Uc);
+    assert_eq!(fault(&[(base, mask & 0xffff_ffff)], 3 * GIB), LookupFault::ShortMask);
+    assert_eq!(fault(&[(base, mask & !(1 << 14))], GIB + 0x1000), LookupFault::DiscontiguousMask);
+    let (base, mask) = pair(GIB + 0x4000, 0x8000, Uc);
+    assert_eq!(fault(&[(base, mask)], GIB), LookupFault::UnalignedBase);
+    assert_eq!(fault(&[pair(GIB, GIB, Wb), pair(GIB + 0x4000, 0x1000, Uc)], GIB + 0x4000), LookupFault::UcAbove);
+}

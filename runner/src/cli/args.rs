@@ -84,7 +84,7 @@ pub enum Verb {
     Run(Box<Run>),
     /// Run random histories of operations, hold them against the model, and shrink what is not as it says.
     #[command(after_help = FOUND)]
-    Fuzz(Fuzz),
+    Fuzz(Box<Fuzz>),
     /// List the cells of a suite, without booting anything.
     #[command(after_help = FILTERS)]
     List(List),

@@ -205,7 +205,8 @@ fn plainer(history: &History, plain: &[String]) -> Vec<Change> {
             history
         }));
     }
-    for vm in plain.to_vec() {
+    for vm in plain {
+        let vm = vm.clone();
         changes.push(Box::new(move |history| History { vm: vm.clone(), ..history.clone() }));
     }
     changes.push(with(|history| {

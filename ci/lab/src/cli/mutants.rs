@@ -162,7 +162,7 @@ impl Subject<'_> {
         };
         let variant = Variant { kernel: spec.id.clone(), patches: vec![name.to_owned()], ..Variant::default() };
         let change = Change { diffs, policy: policy.map(str::to_owned), ..Change::default() };
-        let task = Task { variant, origin: Origin::Debian(spec.clone()), change: Some(change) };
+        let task = Task { variant, origin: Origin::Debian(Box::new(spec.clone())), change: Some(change) };
         let work = Work { booting: &args.booting, suites, arguments };
         match task.run(work, root, &STOP, line) {
             Ok(came) => fate(&task.variant, suites, &came),

@@ -68,7 +68,7 @@ fn tasks(lab: &Lab, args: &Run) -> Result<Vec<Task>, Failure> {
     for name in &args.names {
         let variant: Variant = name.parse().map_err(Failure::Usage)?;
         let change = (!variant.patches.is_empty()).then(|| change(&variant, &patches)).transpose()?;
-        tasks.push(Task { origin: Origin::Debian(kernels.get(&variant.kernel)?.clone()), variant, change });
+        tasks.push(Task { origin: Origin::Debian(Box::new(kernels.get(&variant.kernel)?.clone())), variant, change });
     }
     if let (Some(image), Some(modules)) = (&args.bzimage, &args.modules) {
         tasks.push(Task {

@@ -59,7 +59,7 @@ pub struct Work<'a> {
 /// Where a kernel is from.
 pub enum Origin {
     /// The Debian archive.
-    Debian(Spec),
+    Debian(Box<Spec>),
     /// Files here.
     Local(Local),
 }

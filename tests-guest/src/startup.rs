@@ -57,9 +57,10 @@ impl Op {
     }
 }
 
-/// SeaBIOS, src/fw/mtrr.c:mtrr_setup, where pcimem_start is `hole`: fixed ranges are WB up to 640 KiB, UC up to 768 KiB and WP
-/// from there on; variable range 0 is UC from the hole to 4 GiB; the default type is WB. CR0.CD stays clear meanwhile. The vCPU
-/// that boots keeps each write for the others, which do the same, one at a time (src/fw/smp.c:wrmsr_smp, handle_smp).
+/// SeaBIOS, src/fw/mtrr.c:mtrr_setup, where pcimem_start is `hole`: fixed ranges are WB up to 640 KiB, UC up to 768 KiB
+/// and WP from there on; variable range 0 is UC from the hole to 4 GiB; the default type is WB. CR0.CD stays clear
+/// meanwhile. The vCPU that boots keeps each write for the others, which do the same, one at a time
+/// (src/fw/smp.c:wrmsr_smp, handle_smp).
 pub fn seabios(hole: u64, op: &mut dyn FnMut(Op)) {
     op(Op::Msr(MTRR_DEF_TYPE, 0));
     for (n, index) in FIXED_MTRRS.into_iter().enumerate() {
@@ -80,9 +81,10 @@ pub fn ovmf_sec(op: &mut dyn FnMut(Op)) {
     op(Op::Msr(MTRR_DEF_TYPE, ENABLE | MemType::Wb as u64));
 }
 
-/// OVMF, OvmfPkg/Library/PlatformInitLib/MemDetect.c:PlatformQemuInitializeRam, in PEI, in three phases. It makes all fixed ranges
-/// WB, clears the variable ones and turns fixed ranges on, then makes 640 KiB to 1 MiB UC, and then Uc32Base, which is the hole, to
-/// 4 GiB by one variable range. Earlier versions found MTRRs disabled in PEI, and ended with the same values.
+/// OVMF, OvmfPkg/Library/PlatformInitLib/MemDetect.c:PlatformQemuInitializeRam, in PEI, in three phases. It makes all
+/// fixed ranges WB, clears the variable ones and turns fixed ranges on, then makes 640 KiB to 1 MiB UC, and then
+/// Uc32Base, which is the hole, to 4 GiB by one variable range. Earlier versions found MTRRs disabled in PEI, and ended
+/// with the same values.
 pub const OVMF_PEI: [Phase; 3] = [
     |_, op| {
         mtrr_lib(ENABLE | MemType::Wb as u64, op, |op| {
@@ -94,8 +96,8 @@ pub const OVMF_PEI: [Phase; 3] = [
     |hole, op| mtrr_lib(ON, op, |op| variable(hole, op)),
 ];
 
-/// OVMF, UefiCpuPkg/Library/MpInitLib/MpLib.c:ApInitializeSync: a vCPU that does not boot gets all MTRRs of the one that does, by
-/// MtrrSetAllMtrrs. It held `before` in IA32_MTRR_DEF_TYPE.
+/// OVMF, UefiCpuPkg/Library/MpInitLib/MpLib.c:ApInitializeSync: a vCPU that does not boot gets all MTRRs of the one
+/// that does, by MtrrSetAllMtrrs. It held `before` in IA32_MTRR_DEF_TYPE.
 pub fn ovmf_sync(hole: u64, before: u64, op: &mut dyn FnMut(Op)) {
     mtrr_lib(before, op, |op| {
         for (n, index) in FIXED_MTRRS.into_iter().enumerate() {
@@ -106,10 +108,11 @@ pub fn ovmf_sync(hole: u64, before: u64, op: &mut dyn FnMut(Op)) {
     });
 }
 
-/// Linux, arch/x86/kernel/cpu/mtrr/generic.c:prepare_set, set_mtrr_state, post_set (since 6.2 cacheinfo.c:cache_cpu_init with
-/// mtrr_disable, mtrr_generic_set_state, mtrr_enable): each vCPU gets what firmware left on the one that boots, one at a time under
-/// a lock, while stop_machine holds the others. MTRRs that hold that already are not written, so that the default type, disabled
-/// and enabled again, and the PAT are what remains. It writes no caches back on a CPU with self-snoop.
+/// Linux, arch/x86/kernel/cpu/mtrr/generic.c:prepare_set, set_mtrr_state, post_set (since 6.2
+/// cacheinfo.c:cache_cpu_init with mtrr_disable, mtrr_generic_set_state, mtrr_enable): each vCPU gets what firmware
+/// left on the one that boots, one at a time under a lock, while stop_machine holds the others. MTRRs that hold that
+/// already are not written, so that the default type, disabled and enabled again, and the PAT are what remains. It
+/// writes no caches back on a CPU with self-snoop.
 pub fn linux(self_snoop: bool, op: &mut dyn FnMut(Op)) {
     let write_back = |op: &mut dyn FnMut(Op)| {
         if !self_snoop {
@@ -127,8 +130,8 @@ pub fn linux(self_snoop: bool, op: &mut dyn FnMut(Op)) {
     op(Op::Caching(true));
 }
 
-/// UefiCpuPkg/Library/MtrrLib/MtrrLib.c: MtrrLibPreMtrrChange, `write`, MtrrLibPostMtrrChange. AsmDisableCache writes back after it
-/// has set CD, AsmEnableCache before it clears it.
+/// UefiCpuPkg/Library/MtrrLib/MtrrLib.c: MtrrLibPreMtrrChange, `write`, MtrrLibPostMtrrChange. AsmDisableCache writes
+/// back after it has set CD, AsmEnableCache before it clears it.
 fn mtrr_lib(before: u64, op: &mut dyn FnMut(Op), write: impl FnOnce(&mut dyn FnMut(Op))) {
     op(Op::Caching(false));
     op(Op::WriteBack);

@@ -1,5 +1,5 @@
-//! What boots cost, with a group of columns for each run: zaps, leaves zapped and made again, ticks and time. All is counted in
-//! what was seen between the first and the last step `clock` of a cell.
+//! What boots cost, with a group of columns for each run: zaps, leaves zapped and made again, ticks and time. All is
+//! counted in what was seen between the first and the last step `clock` of a cell.
 
 use super::columns::{Notes, Runs, gap, names, why_not};
 use super::verdict::{Cells, test};
@@ -166,8 +166,8 @@ fn host(observed: &Observed) -> impl Iterator<Item = HostRecord> {
     })
 }
 
-/// The frames of a guest's memory: of memslots of that kind. What the guest itself runs from is not among them: which of
-/// those pages a waiting vCPU touches between two zaps is chance.
+/// The frames of a guest's memory: of memslots of that kind. What the guest itself runs from is not among them: which
+/// of those pages a waiting vCPU touches between two zaps is chance.
 fn memory(observed: &Observed) -> Vec<Range<u64>> {
     let frames = |record| match record {
         HostRecord::Step {

@@ -1,8 +1,8 @@
-//! Kprobes of this process on the function by which KVM zaps leaves for memory types: what of them is defined in tracefs,
-//! and what their events tell.
+//! Kprobes of this process on the function by which KVM zaps leaves for memory types: what of them is defined in
+//! tracefs, and what their events tell.
 //!
-//! Zaps for MTRRs, CR0.CD and non-coherent DMA all go through that function. Those of memslots that go and of VMs that end do
-//! not.
+//! Zaps for MTRRs, CR0.CD and non-coherent DMA all go through that function. Those of memslots that go and of VMs that
+//! end do not.
 
 use super::line::Event;
 use std::collections::HashMap;
@@ -69,8 +69,8 @@ impl Drop for Probes {
     }
 }
 
-/// Whether they can be defined on this host: they are, and removed again. Names of all symbols would tell too, but take an
-/// emulated machine many seconds to read.
+/// Whether they can be defined on this host: they are, and removed again. Names of all symbols would tell too, but take
+/// an emulated machine many seconds to read.
 ///
 /// # Errors
 /// Why not, and what to do about it.

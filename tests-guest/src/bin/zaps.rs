@@ -1,23 +1,24 @@
 //! Family `zaps`: what a boot costs that programs MTRRs on each vCPU: how often KVM zaps, and how many leaves.
 //!
-//! Each cell holds one boot between two steps `clock`. In between the guest says no more than that a vCPU came up, and what was
-//! written is told afterwards, so that its exits are those of the boot. All writes are read back. A vCPU is started when it is its
-//! turn, and halts when it is done, so that none takes the time of another.
+//! Each cell holds one boot between two steps `clock`. In between the guest says no more than that a vCPU came up, and
+//! what was written is told afterwards, so that its exits are those of the boot. All writes are read back. A vCPU is
+//! started when it is its turn, and halts when it is done, so that none takes the time of another.
 //!
-//! Memory is in memslots as large as the guest's, of which one page in 128 MiB is used: before the boot's first write, after each
-//! vCPU's, and between the phases of firmware. Real firmware and Linux use less while vCPUs are started, so the leaves that are
-//! zapped are an upper bound; the zaps are those of a real boot.
+//! Memory is in memslots as large as the guest's, of which one page in 128 MiB is used: before the boot's first write,
+//! after each vCPU's, and between the phases of firmware. Real firmware and Linux use less while vCPUs are started, so
+//! the leaves that are zapped are an upper bound; the zaps are those of a real boot.
 //!
-//! What: replays the MTRR programming of SeaBIOS, OVMF and Linux on 1, 2, 4 and 8 vCPUs of a guest with 2 GiB or 16 GiB of
-//! memory, and uses that memory before, between and after.
+//! What: replays the MTRR programming of SeaBIOS, OVMF and Linux on 1, 2, 4 and 8 vCPUs of a guest with 2 GiB or 16 GiB
+//! of memory, and uses that memory before, between and after.
 //!
-//! Why: KVM up to 6.10 zaps all leaves of a VM with non-coherent DMA whenever one vCPU writes its default type, so a boot pays
-//! for each vCPU; later ones never do. `report --zaps` counts it.
+//! Why: KVM up to 6.10 zaps all leaves of a VM with non-coherent DMA whenever one vCPU writes its default type, so a
+//! boot pays for each vCPU; later ones never do. `report --zaps` counts it.
 //!
-//! Source: SeaBIOS, `src/fw/mtrr.c:mtrr_setup` and `src/fw/smp.c:handle_smp`; OVMF, `OvmfPkg/Sec/SecMain.c:SecMtrrSetup`,
-//! `OvmfPkg/Library/PlatformInitLib/MemDetect.c:PlatformQemuInitializeRam`, `UefiCpuPkg/Library/MtrrLib/MtrrLib.c:MtrrSetAllMtrrs`
-//! and `UefiCpuPkg/Library/MpInitLib/MpLib.c:ApInitializeSync`; Linux, `arch/x86/kernel/cpu/mtrr/generic.c:prepare_set` and
-//! `arch/x86/kernel/cpu/cacheinfo.c:cache_cpu_init`; KVM's `arch/x86/kvm/mtrr.c:update_mtrr`.
+//! Source: SeaBIOS, `src/fw/mtrr.c:mtrr_setup` and `src/fw/smp.c:handle_smp`; OVMF,
+//! `OvmfPkg/Sec/SecMain.c:SecMtrrSetup`, `OvmfPkg/Library/PlatformInitLib/MemDetect.c:PlatformQemuInitializeRam`,
+//! `UefiCpuPkg/Library/MtrrLib/MtrrLib.c:MtrrSetAllMtrrs` and `UefiCpuPkg/Library/MpInitLib/MpLib.c:ApInitializeSync`;
+//! Linux, `arch/x86/kernel/cpu/mtrr/generic.c:prepare_set` and `arch/x86/kernel/cpu/cacheinfo.c:cache_cpu_init`; KVM's
+//! `arch/x86/kvm/mtrr.c:update_mtrr`.
 
 #![no_std]
 #![no_main]
@@ -87,6 +88,9 @@ boot!("linux-2-16g", "Linux after SeaBIOS: 2 vCPUs, 16 GiB.", LINUX, 2, 16, poin
 boot!("linux-4-16g", "Linux after SeaBIOS: 4 vCPUs, 16 GiB.", LINUX, 4, 16, points = 163);
 boot!("linux-8-16g", "Linux after SeaBIOS: 8 vCPUs, 16 GiB.", LINUX, 8, 16, points = 311);
 
+/// What is done to one vCPU.
+type Steps<'a> = dyn Fn(&mut dyn FnMut(Op)) + Sync + 'a;
+
 /// A boot under way.
 struct Boot {
     /// Where the hole for PCI below 4 GiB starts.
@@ -107,7 +111,7 @@ impl Boot {
     }
 
     /// Starts each of the others in turn, does these on it, uses memory after each, and has it halt.
-    fn on_others(&mut self, out: &mut Out, what: &[&(dyn Fn(&mut dyn FnMut(Op)) + Sync)]) {
+    fn on_others(&mut self, out: &mut Out, what: &[&Steps<'_>]) {
         for index in 1..self.cpus {
             let cpu = Cpu::start(out, index, Start::Direct);
             for what in what {
@@ -145,8 +149,8 @@ static SEABIOS: Kind = Kind {
     },
 };
 
-/// MpInitLib gives the others the MTRRs of the one that boots twice: CpuMpPei has it do so in PEI, and CpuDxe in DXE. There each
-/// goes to all at once; here a vCPU gets both before the next one starts.
+/// MpInitLib gives the others the MTRRs of the one that boots twice: CpuMpPei has it do so in PEI, and CpuDxe in DXE.
+/// There each goes to all at once; here a vCPU gets both before the next one starts.
 static OVMF: Kind = Kind {
     left: |_, _| {},
     boot: |boot, out| {

@@ -151,7 +151,8 @@ proptest! {
                 spte(u64::from(page), old, new)
             })
             .collect();
-        let seen = leaves(&records, Format::Ept, &[0..128]);
+        let memory = [0..64, 64..128];
+        let seen = leaves(&records, Format::Ept, &memory);
         prop_assert_eq!(seen.zapped, changes.iter().filter(|&&(page, made)| !made && page < 128).count() as u64);
         prop_assert!(seen.refaults <= seen.zapped);
         prop_assert_eq!(leaves(&records, Format::Ept, &[]), Leaves::default());

@@ -112,7 +112,7 @@ impl Drawing<'_> {
     fn phrase(&mut self) {
         let fixed = if self.focus == Focus::Low { 14 } else { 2 };
         let dma = if self.means.dma { 9 } else { 0 };
-        let weights = [32, 4, 12, 7, 4, 8, fixed, 4, 6, dma, 5, 3, 4, 2, 3, 3, 5, 8];
+        let weights = [32, 4, 12, 7, 4, 8, fixed, 4, 6, dma, 5, 3, 4, 2, 3, 3, 5, 8, 6];
         match self.weighted(&weights) {
             0 => self.touch(None),
             1 => (0..4).for_each(|page| self.touch(Some(page))),
@@ -137,7 +137,8 @@ impl Drawing<'_> {
             14 => self.odd(),
             15 => self.program(),
             16 => self.overlap(),
-            _ => self.again(),
+            17 => self.again(),
+            _ => self.moved(),
         }
     }
 
@@ -222,6 +223,18 @@ impl Drawing<'_> {
             _ => self.quirks(),
         }
         self.touch(Some(page));
+    }
+
+    /// A range of one page is moved away from it by one write, between two uses of the page.
+    fn moved(&mut self) {
+        let (cpu, at, page) = (self.cpu(), self.variable(), self.page(None));
+        let (from, to) = (self.one(&TYPES), self.one(&TYPES));
+        let mask = ((1u64 << self.maxphyaddr) - PAGE) | VALID;
+        let write = |index, value| Op::Wrmsr { cpu, index, value };
+        let touch = Op::Store { cpu, gpa: page, pat_entry: 0 };
+        self.ops.extend([write(at + 1, mask), write(at, page | from), touch]);
+        let away = self.address() | to;
+        self.ops.extend([write(at, away), touch]);
     }
 
     /// A base in or around the focus.

@@ -5,7 +5,7 @@ use crate::host::hazard;
 use crate::machine::{Job, Limits, Machine, Observed};
 use crate::plan::Cell;
 use crate::results::{CellOutcome, CellResult};
-use crate::witness::{Choice, Kind, Watch};
+use crate::witness::{Choice, Watch};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -61,7 +61,7 @@ impl Execution<'_> {
     }
 
     fn cell(&self, cell: &Cell, run: u64) -> CellResult {
-        let outcome = match (guests::find(&cell.family), self.lacks(cell)) {
+        let outcome = match (guests::find(&cell.family), self.machine.lacks(cell.needs, &cell.config)) {
             (_, Some(reason)) => CellOutcome::Skip(reason),
             (None, None) => CellOutcome::Error(format!("this runner has no guest {}", cell.family)),
             (Some(guest), None) => {
@@ -89,13 +89,6 @@ impl Execution<'_> {
             }
         };
         CellResult { cell: cell.id.clone(), outcome }
-    }
-
-    /// Why a cell cannot be done here, if so.
-    fn lacks(&self, cell: &Cell) -> Option<String> {
-        let blind = || self.witness.missing(Kind::Sptes).map(|why| format!("no witness of SPTEs: {why}"));
-        let lacks = self.machine.lacks(cell.needs, &cell.config);
-        lacks.or_else(|| cell.needs.has(Needs::SPTES).then(blind).flatten())
     }
 }
 

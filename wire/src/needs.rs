@@ -27,8 +27,6 @@ impl Needs {
     pub const DMA: Needs = Needs(1 << 15);
     /// A BAR of a PCI device of the host, for a memslot.
     pub const HOST_MMIO: Needs = Needs(1 << 16);
-    /// The witness of SPTEs: without it the test shows nothing.
-    pub const SPTES: Needs = Needs(1 << 17);
     /// No hypervisor between the guest and the (modelled) CPU, so that it can itself be one.
     pub const BARE: Needs = Needs(1 << 18);
     /// Transparent huge pages of 2 MiB for a memslot.
@@ -55,7 +53,7 @@ impl Needs {
     pub const SLOT_WC: Needs = Needs(1 << 29);
 
     /// Each flag with the word that stands for it in lists and in skip reasons.
-    pub const WORDS: [(Needs, &'static str); 21] = [
+    pub const WORDS: [(Needs, &'static str); 20] = [
         (Needs::STEPS, "host-steps"),
         (Needs::APIC, "apic"),
         (Needs::ONE_REG, "one-reg"),
@@ -65,7 +63,6 @@ impl Needs {
         (Needs::SLOTS_V2, "memslots-v2"),
         (Needs::DMA, "non-coherent-dma"),
         (Needs::HOST_MMIO, "host-mmio"),
-        (Needs::SPTES, "sptes"),
         (Needs::BARE, "bare-metal"),
         (Needs::THP, "thp"),
         (Needs::HUGETLB_2M, "hugetlb-2m"),

@@ -208,7 +208,7 @@ impl Work<'_> {
         for (kind, why) in &self.witness.missing {
             writeln!(out, "  {:<10}not {kind}: {why}", "")?;
         }
-        let without = |kind| self.witness.missing(kind).is_some();
+        let without = |kind| !self.witness.witnesses.kinds().0.contains(&kind);
         for (lacks, what) in [
             (without(Witness::Sptes), "which leaves KVM makes and zaps: no witness of SPTEs"),
             (without(Witness::Log), "whether the kernel warns: no witness of its log"),

@@ -227,11 +227,12 @@ guest::test!(
     "retype",
     "Changes the type of a range in use by one WRMSR, and touches the same pages again.",
     RAM,
-    points = 34,
+    points = 40,
     |out| {
         let _guard = Guard::new();
         start(out, 0);
-        let pages = [area(0), area(0) + HALF];
+        // The first and the last page of the range, and the first one behind it.
+        let pages = [area(0), area(0) + HALF - PAGE, area(0) + HALF];
         program(out, MemType::Wb, |out| pair(out, 0, area(0), HALF, MemType::Wb));
         touch_all(out, &pages);
         msr_once(out, MTRR_PHYSBASE0, area(0) | MemType::Uc as u64);

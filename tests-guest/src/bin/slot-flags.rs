@@ -176,7 +176,7 @@ guest::test!(
     "refused",
     "Makes memslots with each flag of a memory type, whether KVM has it or not, and touches a page of each.",
     RAM,
-    points = 10,
+    points = 21,
     |out| {
         begin(out);
         for (slot, typed) in (1..).zip(SlotType::ALL) {

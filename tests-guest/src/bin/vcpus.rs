@@ -55,7 +55,7 @@ guest::test!(
     "mtrr-change",
     "Changes MTRRs of a second vCPU and then of the first while pages are in use, and touches them again each time.",
     RAM.and(Needs::cpus(2)),
-    points = 33,
+    points = 66,
     |out| {
         let _guard = Guard::new();
         cpu::report_mtrrs_and_width(out);

@@ -9,7 +9,6 @@ use crate::witness::{Choice, Watch};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use wire::needs::Needs;
 use wire::step::Hazard;
 
 /// How cells are run.
@@ -104,6 +103,7 @@ mod tests {
     use crate::machine::{End, MachineError};
     use crate::plan::vm::VmConfig;
     use std::collections::BTreeSet;
+    use wire::needs::Needs;
 
     /// Ends every guest at once; has no APIC; breaks on the test `broken`.
     struct Quick;

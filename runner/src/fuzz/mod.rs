@@ -1,7 +1,7 @@
 //! Random histories: drawn by seed, run on the embedded VMM, held against the model, shrunk, and named by cause.
 //!
-//! [`draw`] makes a [`History`] of operations for the guest `interpreter`; [`Runner`] runs it and reads [`Finding`]s from
-//! what was observed; [`shrink`] finds the shortest history that still shows one; [`Session`] does all of it for a while
+//! [`draw()`] makes a [`History`] of operations for the guest `interpreter`; [`Runner`] runs it and reads [`Finding`]s from
+//! what was observed; [`shrink()`] finds the shortest history that still shows one; [`Session`] does all of it for a while
 //! and keeps each [`Cause`] once.
 
 mod cause;

@@ -3,12 +3,12 @@
 use super::args::{Cli, Format, Fuzz};
 use super::knowledge::Knowledge;
 use super::out::stdout;
-use super::run::{STOP, description, devices, facts, listen};
+use super::run::{STOP, devices, header, listen};
 use super::{Done, Failure};
 use crate::config::Source;
 use crate::fuzz::{self, Find, History, Kind, Machinery, Means, Ran, Runner, Session, Sums, TEST};
 use crate::guests;
-use crate::host::{self, affinity, vm_facts};
+use crate::host::{affinity, vm_facts};
 use crate::judge::Judge;
 use crate::machine::choose::{Wanted, choose};
 use crate::machine::{Limits, Machine};
@@ -23,7 +23,7 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use wire::needs::Needs;
 
 /// The suite whose VM configurations histories are drawn for.
@@ -51,26 +51,12 @@ pub fn fuzz(cli: &Cli, args: &Fuzz) -> Done {
     let machine = chosen.machine.as_ref();
     let one_at_a_time = NonZeroUsize::MIN;
     let witness = witness::choose(args.witness.as_ref(), &[], machine.name(), one_at_a_time).map_err(Failure::Usage)?;
-    let host = host::probe();
-    let now = SystemTime::now();
-    let micros = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
     let header = Header {
-        run: (micros ^ u64::from(std::process::id()) << 20) & 0xffff_ffff,
-        started: results::utc(now),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        guests: guests::all().map(|guest| (guest.family.to_owned(), guest.digest())).collect(),
-        machine: machine.name().to_owned(),
-        suite: SUITE.to_owned(),
         filters: args.filters.clone(),
-        facts: facts(&host, machine),
-        host: description(&host, machine),
-        witnesses: witness.witnesses.kinds().0.clone(),
         devices: args.devices.clone(),
         pinned,
-        busy: false,
         policy: args.policy.clone(),
-        fail_fast: false,
-        cells: Vec::new(),
+        ..header(SUITE.to_owned(), machine, &witness)
     };
     policies.governing(&header.facts)?;
     let guest = guests::find("interpreter").ok_or_else(|| Failure::Broken("it was built without its guest".into()))?;
@@ -91,7 +77,8 @@ pub fn fuzz(cli: &Cli, args: &Fuzz) -> Done {
         knowledge: &knowledge,
         header: &header,
         witness: &witness,
-        seed: args.seed.unwrap_or(micros),
+        // Another one for each session.
+        seed: args.seed.unwrap_or(header.run),
     };
     listen()?;
     match replayed {

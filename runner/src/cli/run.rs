@@ -101,30 +101,43 @@ fn start(cli: &Cli, args: &Run, knowledge: &Knowledge) -> Result<Started, Failur
     let pinned = pins(args, args.busy)?;
     let chosen = choose(args.machine, devices(&args.devices)?, &pinned)?;
     let witness = witnesses(args, args.witness.as_ref(), &suite.witnesses, chosen.machine.name())?;
-    let host = host::probe();
-    let now = SystemTime::now();
-    let micros = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
     let header = Header {
-        // Short, because it stands in each report, and another one for each run of a host.
-        run: (micros ^ u64::from(std::process::id()) << 20) & 0xffff_ffff,
-        started: results::utc(now),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        guests: guests::all().map(|guest| (guest.family.to_owned(), guest.digest())).collect(),
-        machine: chosen.machine.name().to_owned(),
-        suite: suite.id,
         filters: args.cells.filters.clone(),
-        facts: facts(&host, chosen.machine.as_ref()),
-        host: description(&host, chosen.machine.as_ref()),
-        witnesses: witness.witnesses.kinds().0.clone(),
         devices: args.devices.clone(),
         pinned,
         busy: args.busy,
         policy: args.policy.clone(),
         fail_fast: args.fail_fast,
         cells: plan.cells.iter().map(PlannedCell::from).collect(),
+        ..header(suite.id, chosen.machine.as_ref(), &witness)
     };
     let writer = Writer::create(&cli.results, &header)?;
     Ok(Started { chosen, witness, header, plan, writer, done: HashSet::new() })
+}
+
+/// The header of a run that begins now, on this host and machine, without what it was asked for but the suite.
+pub(super) fn header(suite: String, machine: &dyn Machine, witness: &Choice) -> Header {
+    let (host, now) = (host::probe(), SystemTime::now());
+    let micros = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
+    Header {
+        // Short, because it stands in each report, and another one for each run of a host.
+        run: (micros ^ u64::from(std::process::id()) << 20) & 0xffff_ffff,
+        started: results::utc(now),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        guests: guests::all().map(|guest| (guest.family.to_owned(), guest.digest())).collect(),
+        machine: machine.name().to_owned(),
+        suite,
+        filters: Vec::new(),
+        facts: facts(&host, machine),
+        host: description(&host, machine),
+        witnesses: witness.witnesses.kinds().0.clone(),
+        devices: Named::default(),
+        pinned: Vec::new(),
+        busy: false,
+        policy: None,
+        fail_fast: false,
+        cells: Vec::new(),
+    }
 }
 
 fn resume(cli: &Cli, args: &Run, knowledge: &Knowledge, run: &str) -> Result<Started, Failure> {

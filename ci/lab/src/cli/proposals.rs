@@ -14,6 +14,7 @@ use kvm_memtype::plan::suite::Suite;
 use kvm_memtype::plan::vm::VmConfig;
 use kvm_memtype::plan::{Plan, TestRef};
 use kvm_memtype::report::{Answers, Proposal, answers, print_proposals};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,8 +36,8 @@ pub fn proposals(lab: &Lab, args: &Args) -> Result<Outcome, Failure> {
     let stock = Kernels::load(lab.kernels.as_deref())?;
     let patched = all.iter().flat_map(|proposal| proposal.kernels.iter().cloned());
     let mut names: Vec<String> = stock.all().map(|spec| spec.id.clone()).chain(patched).collect();
-    let mut seen = Vec::new();
-    names.retain(|name| !seen.contains(name) && (seen.push(name.clone()), true).1);
+    let mut seen = BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
     let mut booting = args.booting.clone();
     booting.results = booting.results.join(format!("{}-proposals", kvm_memtype::results::utc(SystemTime::now())));
     let dir = booting.results.clone();
@@ -108,7 +109,6 @@ mod tests {
     use super::*;
     use crate::kernel::Variant;
     use clap::Parser;
-    use std::collections::BTreeSet;
 
     #[test]
     fn the_proposals_of_the_checkout_are_right() {

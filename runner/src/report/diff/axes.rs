@@ -2,7 +2,6 @@
 
 use super::Ungrouped;
 use super::seen::Point;
-use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a difference has in common with others: what was seen otherwise, where, and how.
@@ -23,7 +22,7 @@ impl Cause {
 }
 
 /// Something that was seen otherwise.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// What was: `effective type`, for one.
     pub what: &'static str,

@@ -213,6 +213,9 @@ pub struct Fuzz {
     /// The most vCPUs of a history.
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(1..=8))]
     pub vcpus: u8,
+    /// End at the first history that shows an unknown difference, and shrink none: for who only asks whether there is one.
+    #[arg(long, conflicts_with = "replay")]
+    pub fail_fast: bool,
     /// Run the history in this file, and no other.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub replay: Option<PathBuf>,

@@ -123,6 +123,7 @@ impl Work<'_> {
             thp: has(Needs::THP),
             non_coherent_slots: has(Needs::SLOT_NON_COHERENT_DMA),
             wc_slots: has(Needs::SLOT_WC),
+            mmio: has(Needs::HOST_MMIO),
         };
         self.say(&cells, &means)?;
         let draw = |number: u64| {
@@ -138,7 +139,8 @@ impl Work<'_> {
         let limits = fuzz::Limits {
             time: Duration::from_secs(self.args.time),
             histories: self.args.histories.unwrap_or(u64::MAX),
-            tries: TRIES,
+            tries: if self.args.fail_fast { 0 } else { TRIES },
+            fail_fast: self.args.fail_fast,
         };
         let plain = PLAIN_VMS.into_iter().filter(|vm| cells.iter().any(|cell| cell.vm == *vm));
         let mut session = Session::new(runner, self.header.run, plain.map(str::to_owned).collect());
@@ -200,6 +202,7 @@ impl Work<'_> {
             (without(Witness::Sptes), "which leaves KVM makes and zaps: no witness of SPTEs"),
             (without(Witness::Log), "whether the kernel warns: no witness of its log"),
             (!means.dma, "non-coherent DMA: no provider is named to --dma"),
+            (!means.mmio, "a device's memory: none is named to --host-mmio"),
         ] {
             if lacks {
                 writeln!(out, "  {:<10}{what}", "not seen")?;
@@ -283,7 +286,7 @@ impl Work<'_> {
                 if self.args.replay.is_some() {
                     continue;
                 }
-                let again = if find.again { "" } else { "; it did not show again" };
+                let again = if find.again || self.args.fail_fast { "" } else { "; it did not show again" };
                 let (times, length) = (histories(find.times), find.history.ops.len());
                 writeln!(
                     out,

@@ -18,6 +18,9 @@ const PLACES: [u64; 2] = [WINDOW, WINDOW + 0x10_0000];
 const LARGE: u8 = 2;
 const LARGE_PAGES: u32 = 512;
 const LARGE_AT: u64 = WINDOW + 0x20_0000;
+/// The slot of one page of a device, from which histories load alone.
+const MMIO: u8 = 3;
+const MMIO_AT: u64 = WINDOW + 0x40_0000;
 /// KVM_MEM_LOG_DIRTY_PAGES and KVM_MEM_READONLY, include/uapi/linux/kvm.h.
 const LOG_DIRTY: u32 = 1 << 0;
 const READONLY: u32 = 1 << 1;
@@ -49,6 +52,8 @@ pub struct Means {
     pub non_coherent_slots: bool,
     /// The memslot flag KVM_MEM_WC.
     pub wc_slots: bool,
+    /// A page of a device of the host, for a memslot.
+    pub mmio: bool,
 }
 
 /// Draws a history for a VM of configuration `vm`, whose guests see `maxphyaddr` bits, with a device in it from the start if
@@ -58,6 +63,7 @@ pub fn draw(rng: &mut Rng, means: &Means, vm: &str, maxphyaddr: u8, plugged: boo
     let focus = match rng.u8(0..20) {
         0..3 if means.thp => Focus::Large,
         3..7 => Focus::Low,
+        7..9 if means.mmio => Focus::Mmio,
         _ => Focus::Small,
     };
     let mut drawing =
@@ -76,6 +82,7 @@ enum Focus {
     Small,
     Large,
     Low,
+    Mmio,
 }
 
 struct Drawing<'a> {
@@ -99,6 +106,9 @@ impl Drawing<'_> {
         self.small_slot();
         if self.focus == Focus::Large {
             self.large_slot();
+        }
+        if self.focus == Focus::Mmio {
+            self.mmio_slot();
         }
         for cpu in 0..self.cpus {
             if self.rng.u8(0..5) > 0 {
@@ -172,6 +182,7 @@ impl Drawing<'_> {
             Focus::Small => &[0, 0x1000, 0x4000, 0x8000, 0x9000, 0xf000],
             Focus::Large => &[0, 0x1000, 0x10_0000, 0x1f_f000],
             Focus::Low => &[LOW[0].0, LOW[1].0, LOW[2].0, LOW[2].0 + PAGE],
+            Focus::Mmio => &[0],
         };
         let offset = n.map_or_else(|| self.one(pages), |n| pages[n % pages.len()]);
         match self.focus {
@@ -179,14 +190,23 @@ impl Drawing<'_> {
             Focus::Small => PLACES[0] + offset,
             Focus::Large => LARGE_AT + offset,
             Focus::Low => offset,
+            Focus::Mmio => MMIO_AT + offset,
         }
     }
 
     fn touch(&mut self, page: Option<usize>) {
         let (cpu, gpa) = (self.cpu(), self.page(page));
         let pat_entry = if self.rng.u8(0..4) == 0 { self.rng.u8(0..8) } else { 0 };
-        let load = self.rng.u8(0..3) == 0;
-        self.ops.push(if load { Op::Load { cpu, gpa, pat_entry } } else { Op::Store { cpu, gpa, pat_entry } });
+        let store = self.rng.u8(0..3) > 0;
+        self.ops.push(self.access(store, cpu, gpa, pat_entry));
+    }
+
+    /// A store, if wanted and if it is to memory, or else a load.
+    fn access(&self, store: bool, cpu: u8, gpa: u64, pat_entry: u8) -> Op {
+        match store && self.focus != Focus::Mmio {
+            true => Op::Store { cpu, gpa, pat_entry },
+            false => Op::Load { cpu, gpa, pat_entry },
+        }
     }
 
     /// A write to an MSR by the guest or, less often, by the host.
@@ -231,7 +251,7 @@ impl Drawing<'_> {
         let (from, to) = (self.one(&TYPES), self.one(&TYPES));
         let mask = ((1u64 << self.maxphyaddr) - PAGE) | VALID;
         let write = |index, value| Op::Wrmsr { cpu, index, value };
-        let touch = Op::Store { cpu, gpa: page, pat_entry: 0 };
+        let touch = self.access(true, cpu, page, 0);
         self.ops.extend([write(at + 1, mask), write(at, page | from), touch]);
         let away = self.address() | to;
         self.ops.extend([write(at, away), touch]);
@@ -243,6 +263,7 @@ impl Drawing<'_> {
             Focus::Small => (PLACES[0], &[0, 0x4000, 0x8000, 0xc000]),
             Focus::Large => (LARGE_AT, &[0, 0x1000, 0x10_0000, 0x1f_f000]),
             Focus::Low => (0, &[0, 0x7_0000, 0x8_0000, 0xd_0000]),
+            Focus::Mmio => (MMIO_AT, &[0, 0x1000]),
         };
         start + self.one(offsets)
     }
@@ -256,6 +277,7 @@ impl Drawing<'_> {
             Focus::Small => &[0x1000, 0x4000, 0x8000, 0x1_0000],
             Focus::Large => &[0x1000, 0x10_0000, 0x20_0000, 0x40_0000],
             Focus::Low => &[0x1_0000, 0x10_0000, 0x20_0000],
+            Focus::Mmio => &[0x1000, 0x4000],
         };
         let whole = ((1u64 << self.maxphyaddr) - self.one(sizes)) | VALID;
         match self.rng.u8(0..24) {
@@ -349,6 +371,10 @@ impl Drawing<'_> {
         self.large = true;
     }
 
+    fn mmio_slot(&mut self) {
+        self.host(Step::SetMmioSlot { slot: MMIO, gpa: MMIO_AT });
+    }
+
     /// Gives the slot of small pages another type, by a flag that this KVM has.
     fn typed_slot(&mut self) {
         let (non_coherent, wc) = (self.means.non_coherent_slots, self.means.wc_slots);
@@ -362,6 +388,12 @@ impl Drawing<'_> {
     fn slot(&mut self) {
         if (self.means.non_coherent_slots || self.means.wc_slots) && self.rng.bool() {
             return self.typed_slot();
+        }
+        if self.focus == Focus::Mmio && self.rng.bool() {
+            return match self.rng.bool() {
+                true => self.mmio_slot(),
+                false => self.host(Step::DeleteSlot { api: SlotApi::V1, slot: MMIO }),
+            };
         }
         match (self.rng.bool(), self.large && self.rng.bool()) {
             (true, true) => self.large_slot(),
@@ -411,88 +443,4 @@ impl Drawing<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use wire::layout::in_window;
-
-    const ALL: Means = Means {
-        cpus: 4,
-        dma: true,
-        quirks: !0,
-        readonly: true,
-        slots_v2: true,
-        thp: true,
-        non_coherent_slots: true,
-        wc_slots: true,
-    };
-    const LITTLE: Means = Means {
-        cpus: 1,
-        dma: false,
-        quirks: 0,
-        readonly: false,
-        slots_v2: false,
-        thp: false,
-        non_coherent_slots: false,
-        wc_slots: false,
-    };
-
-    fn of(seed: u64, means: &Means) -> History {
-        draw(&mut fastrand::Rng::with_seed(seed), means, "default", 40, false)
-    }
-
-    #[test]
-    fn each_kind_of_operation_is_drawn() {
-        let kinds: std::collections::BTreeSet<String> = (0..300)
-            .flat_map(|seed| of(seed, &ALL).ops)
-            .map(|op| op.to_string().split(' ').next().unwrap_or_default().to_owned())
-            .collect();
-        let wanted = [
-            "copy-state",
-            "delete-slot",
-            "disable-quirks",
-            "get-msr",
-            "load",
-            "mov-cr0",
-            "plug-dma",
-            "set-cr0",
-            "set-msr",
-            "set-slot",
-            "set-typed-slot",
-            "store",
-            "unplug-dma",
-            "wrmsr",
-        ];
-        assert!(kinds.iter().eq(&wanted), "{kinds:?}");
-    }
-
-    proptest! {
-        #[test]
-        fn a_seed_draws_the_same_history_again(seed: u64) {
-            prop_assert_eq!(of(seed, &ALL), of(seed, &ALL));
-            prop_assert_ne!(of(seed, &ALL), of(seed.wrapping_add(1), &ALL));
-        }
-
-        /// The guest panics of an access outside its windows and of a vCPU that is not there.
-        #[test]
-        fn a_history_can_be_done(seed: u64) {
-            for means in [ALL, LITTLE] {
-                let history = of(seed, &means);
-                prop_assert!((1..=means.cpus).contains(&history.cpus));
-                for op in history.ops {
-                    prop_assert!(op.cpu() < history.cpus);
-                    match op {
-                        Op::Store { gpa, .. } | Op::Load { gpa, .. } => prop_assert!(in_window(gpa, 8)),
-                        Op::Host(Step::PlugDma | Step::UnplugDma) => prop_assert!(means.dma),
-                        Op::Host(Step::DisableQuirks { quirks }) => prop_assert_eq!(quirks & !means.quirks, 0),
-                        Op::Host(Step::SetSlot { memory, flags, .. }) => {
-                            prop_assert!(means.thp || memory == SlotMemory::Small);
-                            prop_assert!(means.readonly || flags & READONLY == 0);
-                        }
-                        _ => {}
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! A session: histories are drawn and run for a while, and of each cause the first is shrunk and kept.
 
-use super::cause::Cause;
+use super::cause::{Cause, Kind};
 use super::history::History;
 use super::runner::{Ran, Runner};
 use super::shrink::shrink;
@@ -14,8 +14,10 @@ pub struct Limits {
     pub time: Duration,
     /// No more histories than this are drawn.
     pub histories: u64,
-    /// The most VMs that shrinking one history takes.
+    /// The most VMs that shrinking one history takes. With none, a history is kept as it was drawn.
     pub tries: usize,
+    /// No history is drawn after one that showed an unknown difference.
+    pub fail_fast: bool,
 }
 
 /// What was found for one cause.
@@ -90,7 +92,7 @@ impl<R: Runner> Session<R> {
     ) -> Result<(), String> {
         let began = Instant::now();
         for number in 0..limits.histories {
-            if began.elapsed() >= limits.time || stop() {
+            if began.elapsed() >= limits.time || stop() || (limits.fail_fast && self.has_unknown()) {
                 break;
             }
             let (history, started) = (draw(number), Instant::now());
@@ -140,6 +142,10 @@ impl<R: Runner> Session<R> {
     /// What was found, the worst first, and what was done.
     pub fn end(self) -> (Vec<Find>, Sums) {
         (self.finds.into_values().collect(), self.sums)
+    }
+
+    fn has_unknown(&self) -> bool {
+        self.finds.keys().any(|cause| cause.kind == Kind::Unknown)
     }
 
     fn next_run(&self) -> u64 {
@@ -218,7 +224,7 @@ fn plainer(history: &History, plain: &[String]) -> Vec<Change> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cause::{Finding, Kind};
+    use super::super::cause::Finding;
     use super::*;
     use crate::machine::{End, Observed};
     use std::cell::Cell;
@@ -230,7 +236,11 @@ mod tests {
     struct Fake {
         warned: bool,
         runs: u64,
+        /// Of what kind a device after a store is.
+        kind: Kind,
     }
+
+    const FAKE: Fake = Fake { warned: false, runs: 0, kind: Kind::Departure };
 
     fn finding(kind: Kind, id: &str) -> Finding {
         Finding { cause: Cause::new(kind, id), words: format!("{id} was seen"), logged: false }
@@ -244,7 +254,7 @@ mod tests {
                 (at(|op| matches!(op, Op::Store { .. })), at(|op| matches!(op, Op::Host(Step::PlugDma))));
             let mut findings = Vec::new();
             if store.zip(plug).is_some_and(|(store, plug)| store < plug) {
-                findings.push(finding(Kind::Departure, "device"));
+                findings.push(finding(self.kind, "device"));
             }
             if at(|op| matches!(op, Op::Wrmsr { .. })).is_some() && !self.warned {
                 self.warned = true;
@@ -265,11 +275,11 @@ mod tests {
         History { vm: "other".to_owned(), cpus: 2, ops }
     }
 
-    const LIMITS: Limits = Limits { time: Duration::MAX, histories: 6, tries: 1000 };
+    const LIMITS: Limits = Limits { time: Duration::MAX, histories: 6, tries: 1000, fail_fast: false };
 
     #[test]
     fn each_cause_is_kept_once_and_as_short_as_it_can_be() {
-        let mut session = Session::new(Fake { warned: false, runs: 0 }, 100, vec!["default".to_owned()]);
+        let mut session = Session::new(FAKE, 100, vec!["default".to_owned()]);
         session.go(&LIMITS, history, || false, |_, _| {}).unwrap();
         let (finds, sums) = session.end();
         let [warning, device] = &finds[..] else { panic!("{finds:?}") };
@@ -291,16 +301,23 @@ mod tests {
             asked.set(asked.get() + 1);
             asked.get() > 2
         };
-        let mut session = Session::new(Fake { warned: false, runs: 0 }, 0, Vec::new());
+        let mut session = Session::new(FAKE, 0, Vec::new());
         session.go(&LIMITS, history, stop, |_, _| {}).unwrap();
         assert_eq!(session.end().1.histories, 2);
-        let mut session = Session::new(Fake { warned: false, runs: 0 }, 0, Vec::new());
+        let mut session = Session::new(FAKE, 0, Vec::new());
         session.go(&Limits { time: Duration::ZERO, ..LIMITS }, history, || false, |_, _| {}).unwrap();
         assert_eq!(session.end().1.histories, 0);
-        let mut session = Session::new(Fake { warned: false, runs: 0 }, 0, Vec::new());
+        let mut session = Session::new(FAKE, 0, Vec::new());
         session.go(&Limits { tries: 10, ..LIMITS }, history, || false, |_, _| {}).unwrap();
         let (_, sums) = session.end();
         assert!(sums.tries <= 22, "{}", sums.tries);
+        // What is known or a departure is no reason to end.
+        for (kind, histories) in [(Kind::Unknown, 4), (Kind::Known, 6), (Kind::Departure, 6)] {
+            let mut session = Session::new(Fake { kind, ..FAKE }, 0, Vec::new());
+            session.go(&Limits { tries: 0, fail_fast: true, ..LIMITS }, history, || false, |_, _| {}).unwrap();
+            let (finds, sums) = session.end();
+            assert_eq!((sums.histories, sums.tries, finds.len()), (histories, 0, 2), "{kind:?}");
+        }
     }
 
     #[test]

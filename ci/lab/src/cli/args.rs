@@ -238,6 +238,13 @@ pub struct Mutants {
     /// Run all cells of the suites on each mutant, not only up to the first that kills it.
     #[arg(long)]
     pub all: bool,
+    /// Run no suite, but so many seconds of random histories (`kvm-memtype fuzz`) on each, by the machine's clock, up to the
+    /// first that shows what no policy and no deviation explains.
+    #[arg(long, value_name = "SECONDS", conflicts_with = "all", value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub fuzz: Option<u64>,
+    /// What histories are drawn by.
+    #[arg(long, value_name = "N", default_value = "1", requires = "fuzz")]
+    pub seed: u64,
     /// Mutants at a time; without it one per CPU of this host. Each takes half a GiB.
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,

@@ -25,11 +25,12 @@ fn a_boot_has_its_row() {
     let report = kvm_memtype(results.path(), &["report", "--zaps"]);
     assert!(report.status.success(), "{report:?}");
     let table = String::from_utf8(report.stdout).unwrap();
-    let row = table.lines().find(|line| line.starts_with("| seabios | default | 2048 MiB | 2 | ")).unwrap();
+    let rows: Vec<&str> =
+        table.lines().filter(|line| line.starts_with("| seabios | default | 2048 MiB | 2 | ")).collect();
     // Guest MTRRs zap nothing while DMA is coherent, whichever KVM this is.
-    let zaps = row.split('|').nth(5).unwrap().trim();
+    let zaps = rows[0].split('|').nth(5).unwrap().trim();
     assert!(if Kind::Zaps.probe("kvm").is_ok() { zaps == "0" } else { zaps.starts_with("-[^") }, "{table}");
-    assert!(row.contains(" ms) |"), "{table}");
+    assert!(rows.last().unwrap().contains(" ms) |"), "{table}");
 }
 
 #[test]

@@ -273,8 +273,8 @@ pub struct Report {
     /// `--format json`, a line for each page.
     #[arg(long, conflicts_with = "leaves")]
     pub types: bool,
-    /// Print no verdicts, but a table in Markdown of what boots cost (suite zaps), with a group of columns for each run: how
-    /// often KVM zapped, how many SPTEs it zapped and made again, ticks in zaps, and time.
+    /// Print no verdicts, but tables in Markdown of what boots cost (suite zaps), with a column for each run: how often KVM
+    /// zapped, how many SPTEs it zapped and made again, ticks in zaps, and time.
     #[arg(long, conflicts_with_all = ["leaves", "types", "format"])]
     pub zaps: bool,
     /// How to print.

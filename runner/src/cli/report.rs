@@ -86,7 +86,7 @@ fn leaves(cli: &Cli, args: &Report) -> Done {
     Ok(Outcome::AsExpected)
 }
 
-/// Prints the table of what boots cost.
+/// Prints the tables of what boots cost.
 fn zaps(cli: &Cli, args: &Report) -> Done {
     let runs = runs(cli, args)?;
     let mut boots = Boots::default();
@@ -95,7 +95,7 @@ fn zaps(cli: &Cli, args: &Report) -> Done {
         let what = "no boot came to its end in these runs: kvm-memtype run --suite zaps makes one that has some";
         return Err(Failure::Usage(what.into()));
     }
-    boots.print(&mut stdout())?;
+    boots.print(&mut stdout(), &report::names(&runs.iter().collect::<Vec<_>>()))?;
     Ok(Outcome::AsExpected)
 }
 

@@ -66,14 +66,14 @@ impl fmt::Display for Notes {
     }
 }
 
-/// The list of the runs, with what is known of their hosts.
+/// The list of the runs, by their names, with what is known of their hosts.
 #[derive(Debug)]
-pub struct Runs<'a>(pub &'a [&'a Run]);
+pub struct Runs<'a>(pub &'a [&'a Run], pub &'a [String]);
 
 impl fmt::Display for Runs<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "## Runs\n")?;
-        for (run, name) in self.0.iter().zip(names(self.0)) {
+        for (run, name) in self.0.iter().zip(self.1) {
             let host: Vec<&str> = run.header.host.values().map(String::as_str).collect();
             let clock = run.header.facts.0.get("clock").map(|clock| format!(", clock {clock}"));
             let (suite, started, clock) = (&run.header.suite, &run.header.started, clock.unwrap_or_default());

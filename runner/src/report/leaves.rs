@@ -157,13 +157,12 @@ impl<'a> Leaves<'a> {
     /// # Errors
     /// The output cannot be written.
     pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let mut notes = Notes::default();
+        let (mut notes, names) = (Notes::default(), names(&self.runs));
         for (kind, title, head) in TABLES {
             let rows: Vec<_> = self.rows.iter().filter(|(row, _)| row.kind() == kind).collect();
             if rows.is_empty() {
                 continue;
             }
-            let names = names(&self.runs);
             writeln!(out, "## {title}\n\n| {head} | {} |", names.join(" | "))?;
             writeln!(out, "|---|{}", "---|".repeat(names.len()))?;
             for (row, (seen, cells)) in rows {
@@ -176,7 +175,7 @@ impl<'a> Leaves<'a> {
             }
             writeln!(out)?;
         }
-        write!(out, "{notes}{}", Runs(&self.runs))
+        write!(out, "{notes}{}", Runs(&self.runs, &names))
     }
 }
 

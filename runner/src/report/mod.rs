@@ -17,6 +17,7 @@ mod verdict;
 mod witness;
 mod zaps;
 
+pub use columns::names;
 pub use diff::{Diff, Difference, Side, print_diff, print_diff_json};
 pub use explain::{Explained, explain, explain_json};
 pub use human::{Human, counted};

@@ -1,7 +1,7 @@
-//! What boots cost, with a group of columns for each run: zaps, leaves zapped and made again, ticks and time. All is
-//! counted in what was seen between the first and the last step `clock` of a cell.
+//! What boots cost, a table for each measure with a column for each run: zaps, leaves zapped and made again, ticks and time.
+//! All is counted in what was seen between the first and the last step `clock` of a cell.
 
-use super::columns::{Notes, Runs, gap, names, why_not};
+use super::columns::{Notes, Runs, gap, why_not};
 use super::verdict::{Cells, test};
 use crate::host::facts::Facts;
 use crate::machine::{Line, Observed};
@@ -18,8 +18,19 @@ use wire::step::{SlotMemory, Status, Step};
 
 const PAGE: u64 = 0x1000;
 
-/// What heads the columns of a run.
-const COLUMNS: [&str; 5] = ["zaps", "SPTEs zapped", "refaults", "zap ticks", "boot ticks"];
+/// What a column has of a cost, or the witness that would have to watch.
+type Field = fn(&Cost) -> Result<String, Kind>;
+
+/// What each table is about.
+const TABLES: [(&str, Field); 5] = [
+    ("Zaps", |cost| cost.zaps.map(|zaps| zaps.calls.to_string()).ok_or(Kind::Zaps)),
+    ("SPTEs zapped", |cost| cost.leaves.map(|leaves| leaves.zapped.to_string()).ok_or(Kind::Sptes)),
+    ("Refaults", |cost| cost.leaves.map(|leaves| leaves.refaults.to_string()).ok_or(Kind::Sptes)),
+    ("Ticks in zaps", |cost| cost.zaps.map(|zaps| Millions(zaps.ticks).to_string()).ok_or(Kind::Zaps)),
+    ("Ticks and time of the boot", |cost| {
+        Ok(format!("{} ({:.1} ms)", Millions(cost.ticks), cost.nanoseconds as f64 / 1e6))
+    }),
+];
 
 /// What was booted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,46 +103,35 @@ impl<'a> Boots<'a> {
         self.rows.is_empty()
     }
 
-    /// Prints the table.
+    /// Prints the tables, with these names for the runs.
     ///
     /// # Errors
     /// The output cannot be written.
-    pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
+    pub fn print(&self, out: &mut impl Write, names: &[String]) -> io::Result<()> {
         let mut notes = Notes::default();
-        let heads: Vec<String> =
-            names(&self.runs).iter().flat_map(|name| COLUMNS.map(|column| format!("{name}: {column}"))).collect();
-        writeln!(out, "| boot | VM | memory | vCPUs | {} |", heads.join(" | "))?;
-        writeln!(out, "|---|---|---|---|{}", "---|".repeat(heads.len()))?;
-        for (row, (costs, cells)) in &self.rows {
-            let columns = self.runs.iter().enumerate().map(|(n, run)| match costs.get(&n) {
-                Some(cost) => cost.words(run, &mut notes),
-                None => [(); COLUMNS.len()].map(|()| notes.dash(why_not(run, cells))),
-            });
-            let Row { boot, vm, memory, vcpus } = row;
-            let memory = format!("{} MiB", memory >> 20);
-            let columns: Vec<String> = columns.flatten().collect();
-            writeln!(out, "| {boot} | {vm} | {memory} | {vcpus} | {} |", columns.join(" | "))?;
+        for (title, field) in TABLES {
+            writeln!(out, "## {title}\n\n| boot | VM | memory | vCPUs | {} |", names.join(" | "))?;
+            writeln!(out, "|---|---|---|---|{}", "---|".repeat(names.len()))?;
+            for (Row { boot, vm, memory, vcpus }, (costs, cells)) in &self.rows {
+                let columns = self.runs.iter().enumerate().map(|(n, run)| match costs.get(&n).map(field) {
+                    Some(Ok(words)) => words,
+                    Some(Err(kind)) => notes.dash(Some(&blind(run, kind))),
+                    None => notes.dash(why_not(run, cells)),
+                });
+                let columns: Vec<String> = columns.collect();
+                writeln!(out, "| {boot} | {vm} | {} MiB | {vcpus} | {} |", memory >> 20, columns.join(" | "))?;
+            }
+            writeln!(out)?;
         }
-        write!(out, "\n{notes}{}", Runs(&self.runs))
+        write!(out, "{notes}{}", Runs(&self.runs, names))
     }
 }
 
-impl Cost {
-    fn words(&self, run: &Run, notes: &mut Notes) -> [String; COLUMNS.len()] {
-        let off = |kind: Kind| {
-            let watched = run.header.witnesses.contains(&kind);
-            let what = if watched { "saw entries of a format that is not known" } else { "did not watch" };
-            format!("the witness of {kind} {what}")
-        };
-        let mut or_dash = |number: Option<String>, kind| number.unwrap_or_else(|| notes.dash(Some(&off(kind))));
-        [
-            or_dash(self.zaps.map(|zaps| zaps.calls.to_string()), Kind::Zaps),
-            or_dash(self.leaves.map(|leaves| leaves.zapped.to_string()), Kind::Sptes),
-            or_dash(self.leaves.map(|leaves| leaves.refaults.to_string()), Kind::Sptes),
-            or_dash(self.zaps.map(|zaps| Millions(zaps.ticks).to_string()), Kind::Zaps),
-            format!("{} ({:.1} ms)", Millions(self.ticks), self.nanoseconds as f64 / 1e6),
-        ]
-    }
+/// Why a run counts nothing of which this witness would know.
+fn blind(run: &Run, kind: Kind) -> String {
+    let watched = run.header.witnesses.contains(&kind);
+    let what = if watched { "saw entries of a format that is not known" } else { "did not watch" };
+    format!("the witness of {kind} {what}")
 }
 
 /// A number in millions.

@@ -80,6 +80,8 @@ pub enum Verb {
     /// Tell what stock and patched kernels do of each proposal for KVM in ci/kernels/proposals, in a table in Markdown.
     #[command(after_help = PROPOSED)]
     Proposals(Proposals),
+    /// Tell what MTRRs cost kernels while a guest boots: zaps, SPTEs, ticks and time side by side, as tables in Markdown.
+    Zaps(Zaps),
     /// Build a kernel's tree and run suites on it, for `git bisect run`.
     #[command(after_help = BISECTED)]
     Bisect(Bisect),
@@ -274,6 +276,28 @@ pub struct Proposals {
     /// Read proposals from this directory instead.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub proposals: Option<PathBuf>,
+    /// Kernels at a time; without it two per CPU of this host. Each takes half a GiB.
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
+    /// How they are booted.
+    #[command(flatten)]
+    pub booting: Booting,
+}
+
+/// Arguments of `zaps`.
+#[derive(Debug, Args)]
+pub struct Zaps {
+    /// Boots of the lab with suite zaps, a column each. Without any, kernels are booted.
+    #[arg(value_name = "BOOT", value_hint = ValueHint::DirPath)]
+    pub dirs: Vec<PathBuf>,
+    /// Kernels to boot, as `lab run` has them.
+    #[arg(
+        long,
+        value_name = "KERNEL",
+        default_values = ["6.1", "6.1+per-vm-mtrr", "6.12", "7.2"],
+        conflicts_with = "dirs"
+    )]
+    pub kernel: Vec<String>,
     /// Kernels at a time; without it two per CPU of this host. Each takes half a GiB.
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,

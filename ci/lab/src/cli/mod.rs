@@ -13,7 +13,9 @@ mod proposals;
 mod run;
 mod stop;
 mod summary;
+mod table;
 mod task;
+mod zaps;
 
 use crate::fetch::FetchError;
 use crate::kernel::LocalError;
@@ -53,6 +55,7 @@ pub fn main(lab: &Lab) -> ExitCode {
         Verb::Bochs(args) => bochs::build(args),
         Verb::Mutants(args) => mutants::mutants(lab, args),
         Verb::Proposals(args) => proposals::proposals(lab, args),
+        Verb::Zaps(args) => zaps::zaps(lab, args),
         Verb::Bisect(args) => return bisect::bisect(args),
         Verb::List => list::list(lab),
         Verb::Doctor => doctor::doctor(),

@@ -1,10 +1,9 @@
 //! `proposals`: what stock and patched kernels do of each proposal for KVM, in one table.
 
-use super::args::{Lab, Proposals as Args, Run};
-use super::{Failure, Outcome, run};
+use super::args::{Lab, Proposals as Args};
+use super::{Failure, Outcome, table};
 use crate::kernel::Kernels;
 use crate::patch::{PatchError, Patches, checkout};
-use crate::results;
 use kvm_memtype::config::{Set, Source};
 use kvm_memtype::execute::chain;
 use kvm_memtype::guests;
@@ -18,7 +17,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 /// The suite in which proposals show.
 const SUITE: &str = "memtype";
@@ -38,12 +36,7 @@ pub fn proposals(lab: &Lab, args: &Args) -> Result<Outcome, Failure> {
     let mut names: Vec<String> = stock.all().map(|spec| spec.id.clone()).chain(patched).collect();
     let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(name.clone()));
-    let mut booting = args.booting.clone();
-    booting.results = booting.results.join(format!("{}-proposals", kvm_memtype::results::utc(SystemTime::now())));
-    let dir = booting.results.clone();
-    let outcome = run::run(lab, &Run::of(names, vec![SUITE.to_owned()], args.jobs, booting))?;
-    let boots = entries(&dir).map_err(|error| Failure::Broken(format!("{}: {error}", dir.display())))?;
-    anstream::println!();
+    let (outcome, boots) = table::boot(lab, names, SUITE, args.jobs, &args.booting, "proposals")?;
     print(&boots, &all, &set, &policies)?;
     Ok(outcome)
 }
@@ -69,7 +62,7 @@ fn read(args: &Args, set: &Set, policies: &Policies) -> Result<Vec<Proposal>, Fa
     let cells: Vec<String> = plan.cells.into_iter().map(|cell| cell.id).collect();
     let unread = |path: &Path, source: io::Error| PatchError::Read { path: path.to_owned(), source };
     let mut all = Vec::new();
-    for path in entries(&dir).map_err(|error| unread(&dir, error))? {
+    for path in table::entries(&dir).map_err(|error| unread(&dir, error))? {
         if path.extension().is_some_and(|extension| extension == "toml") {
             let text = fs::read_to_string(&path).map_err(|error| unread(&path, error))?;
             all.push(Proposal::read(&Source { name: path.display().to_string(), text }, policies, &cells)?);
@@ -85,7 +78,7 @@ fn print(boots: &[PathBuf], all: &[Proposal], set: &Set, policies: &Policies) ->
     let broken = |error: &dyn std::error::Error| Failure::Broken(chain(error));
     let (mut names, mut columns) = (Vec::new(), Vec::new());
     for boot in boots {
-        names.push(results::variant(boot).unwrap_or_else(|| boot.display().to_string()));
+        names.push(table::name(boot));
         let run = kvm_memtype::results::Run::read(&boot.join(SUITE)).map_err(|error| broken(&error))?;
         let governing = policies.asked(run.header.policy.as_deref()).map_err(|error| broken(&error))?;
         let judge = Judge::new(&governing, &deviations);
@@ -95,13 +88,6 @@ fn print(boots: &[PathBuf], all: &[Proposal], set: &Set, policies: &Policies) ->
     let rows: Vec<(&Proposal, Vec<Answers>)> = all.iter().enumerate().map(|(at, it)| (it, column(at))).collect();
     let printed = print_proposals(&mut anstream::stdout().lock(), &names, &rows);
     printed.map_err(|error| Failure::Broken(format!("cannot print: {error}")))
-}
-
-/// What is in a directory, sorted.
-fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
-    paths.sort();
-    Ok(paths)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use crate::host::device::Named;
 use crate::machine::choose::Wanted;
+use crate::plan::shard::Part;
 use crate::witness::Kinds;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
@@ -76,6 +77,18 @@ Exit codes:
   2  wrong usage or a wrong configuration
   3  a run cannot be read";
 
+const MERGED: &str = "\
+The merged run is a new one in the results directory, like any other, and the shards stay. Shards of
+another plan, kernel, CPU, version or way to run are refused. Cells of a shard that is missing were
+not run, which is no pass.
+  kvm-memtype run --shard 1/2        on one host
+  kvm-memtype run --shard 2/2        on another of its kind
+  kvm-memtype merge RUN RUN
+
+Exit codes:
+  0 all is as expected, 1 something is not, 2 wrong usage, or runs that do not belong together,
+  3 a shard is missing or was interrupted, or a run cannot be read";
+
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -100,6 +113,9 @@ pub enum Verb {
     /// Compare two runs: newly failing cells first, then what guests saw otherwise, by what it has in common.
     #[command(after_help = COMPARED)]
     Diff(Diff),
+    /// Put the runs of the shards of a plan together, and judge them as one run.
+    #[command(after_help = MERGED)]
+    Merge(Merge),
     /// Judge a run again with the present models, or judge a serial log on standard input.
     Judge(Judge),
     /// Measure this build: VMs against bare ioctls, cells a second, sizes.
@@ -128,6 +144,13 @@ pub struct Cells {
     /// The suite.
     #[arg(long, default_value = "default", value_name = "NAME")]
     pub suite: String,
+    /// Only this part of the cells: 2/4 is the second of four. `merge` puts the runs of all parts together.
+    #[arg(long, value_name = "N/OF")]
+    pub shard: Option<Part>,
+    /// Make parts that take the same time by what their cells took in this run, which must be the same for all parts.
+    /// Without it cells count by their points.
+    #[arg(long, value_name = "RUN", requires = "shard")]
+    pub balance: Option<String>,
 }
 
 /// How to judge.
@@ -180,11 +203,11 @@ pub struct Run {
     #[arg(long, value_enum, default_value = "human")]
     pub format: Format,
     /// Go on with this run (a directory, its name, or `latest`): only cells without a result are run.
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["filters", "suite"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["filters", "suite", "shard"])]
     pub resume: Option<String>,
     /// Run all cells so many times, and say which had another verdict, or saw something else, from one time to the next.
     /// Such a cell is no pass.
-    #[arg(long, value_name = "N", default_value = "1", conflicts_with = "resume")]
+    #[arg(long, value_name = "N", default_value = "1", conflicts_with_all = ["resume", "shard"])]
     pub repeat: NonZeroUsize,
     /// Keep the other CPUs busy meanwhile, each with a thread that spins; where there is one CPU only, that one.
     #[arg(long)]
@@ -306,6 +329,20 @@ pub struct Identify {
     #[arg(value_name = "RUN", default_value = "latest")]
     pub run: String,
     /// How to print. JSON has all cells that rule a policy out.
+    #[arg(long, value_enum, default_value = "human")]
+    pub format: Format,
+}
+
+/// Arguments of `merge`.
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// Runs of shards: directories, or names under the results directory. They may be given in any order.
+    #[arg(value_name = "RUN", required = true)]
+    pub runs: Vec<String>,
+    /// How to judge.
+    #[command(flatten)]
+    pub judging: Judging,
+    /// How to print.
     #[arg(long, value_enum, default_value = "human")]
     pub format: Format,
 }

@@ -250,6 +250,7 @@ impl Work<'_> {
             id: cell(kept.name),
             vm: self.knowledge.vms[&kept.history.vm].clone(),
             points: kept.history.points(),
+            run: None,
         };
         let header = Header { cells: kept.iter().map(planned).collect(), ..self.header.clone() };
         let mut writer = Writer::create(&self.cli.results, &header)?;

@@ -37,7 +37,7 @@ pub fn judge(cli: &Cli, args: &Args) -> Done {
 }
 
 /// The verdicts on a run's cells; one without a result was not run, or what its intent says.
-fn run(judge: &Judge<'_>, run: &Run, left: &[Intent]) -> Vec<CellVerdict> {
+pub(super) fn run(judge: &Judge<'_>, run: &Run, left: &[Intent]) -> Vec<CellVerdict> {
     let cells = Cells::new(&run.header);
     let mut verdicts: Vec<CellVerdict> = run.results.iter().map(|result| cells.verdict(judge, result)).collect();
     verdicts.extend(cells.not_run(&verdicts, left));

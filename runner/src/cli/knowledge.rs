@@ -1,13 +1,15 @@
 //! What the runner knows before it runs anything: configurations and the guests' tests.
 
-use super::args::Judging;
+use super::args::{Cells, Judging};
 use crate::config::{ConfigError, Set};
 use crate::guests;
 use crate::judge::Deviations;
 use crate::model::policy::Policies;
+use crate::plan::shard::Part;
 use crate::plan::suite::Suite;
 use crate::plan::vm::VmConfig;
 use crate::plan::{Plan, TestRef};
+use crate::results::{self, CellOutcome, Run};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -53,5 +55,22 @@ impl Knowledge {
         let suite = Suite::read(self.set.source("suites", "suite", suite)?)?;
         let plan = Plan::new(&suite, &self.tests, &self.vms, filters)?;
         Ok((suite, plan))
+    }
+
+    /// The part of a plan that is asked for, if one is.
+    ///
+    /// # Errors
+    /// The run by which parts are to be balanced cannot be read.
+    pub fn part(&self, results: &Path, cells: &Cells, plan: &Plan) -> Result<Option<(Part, Plan)>, super::Failure> {
+        let Some(part) = cells.shard else { return Ok(None) };
+        let mut times = BTreeMap::new();
+        if let Some(run) = &cells.balance {
+            for result in Run::read(&results::find(results, run)?)?.results {
+                if let CellOutcome::Observed(observed) = result.outcome {
+                    times.insert(result.cell, observed.micros);
+                }
+            }
+        }
+        Ok(Some((part, Plan { cells: part.of(&plan.cells, &times) })))
     }
 }

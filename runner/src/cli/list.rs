@@ -23,6 +23,7 @@ struct Row<'a> {
 pub fn list(cli: &Cli, args: &List) -> Done {
     let knowledge = Knowledge::load(cli.config.as_deref())?;
     let (suite, plan) = knowledge.plan(&args.cells.suite, &args.cells.filters)?;
+    let plan = knowledge.part(&cli.results, &args.cells, &plan)?.map_or(plan, |(_, part)| part);
     let mut out = stdout();
     match args.format {
         Format::Json => {

@@ -11,6 +11,7 @@ mod identify;
 mod judge;
 mod knowledge;
 mod list;
+mod merge;
 mod out;
 mod report;
 mod run;
@@ -22,7 +23,7 @@ use crate::guests::GuestError;
 use crate::machine::MachineError;
 use crate::model::policy::PolicyError;
 use crate::report::Outcome;
-use crate::results::ResultsError;
+use crate::results::{MergeError, ResultsError};
 use args::{Cli, Verb};
 use std::io;
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ pub fn main(cli: &Cli) -> ExitCode {
         Verb::Explain(args) => explain::explain(cli, args),
         Verb::Identify(args) => identify::identify(cli, args),
         Verb::Diff(args) => diff::diff(cli, args),
+        Verb::Merge(args) => merge::merge(cli, args),
         Verb::Judge(args) => judge::judge(cli, args),
         Verb::Bench => bench::bench(cli),
         Verb::Extract(args) => files::extract(args),
@@ -91,6 +93,12 @@ impl From<ResultsError> for Failure {
             ResultsError::NoRun(said) => Failure::Usage(said),
             error => Failure::Broken(chain(&error)),
         }
+    }
+}
+
+impl From<MergeError> for Failure {
+    fn from(error: MergeError) -> Self {
+        Failure::Usage(error.to_string())
     }
 }
 

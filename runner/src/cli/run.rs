@@ -14,9 +14,10 @@ use crate::host::facts::Facts;
 use crate::judge::Judge;
 use crate::machine::choose::{Chosen, Wanted, choose};
 use crate::machine::{Limits, Machine};
+use crate::plan::shard::Part;
 use crate::plan::{Cell, Plan};
 use crate::report::{CellVerdict, Cells, Repeats, Reporter, Tally, counted, is_expected};
-use crate::results::{self, Header, Intent, PlannedCell, Resumed, Writer};
+use crate::results::{self, Header, Intent, PlannedCell, Resumed, Shard, Writer};
 use crate::witness::{self, Choice, Kind, Kinds};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -98,6 +99,11 @@ struct Started {
 
 fn start(cli: &Cli, args: &Run, knowledge: &Knowledge) -> Result<Started, Failure> {
     let (suite, plan) = knowledge.plan(&args.cells.suite, &args.cells.filters)?;
+    let whole: Vec<PlannedCell> = plan.cells.iter().map(PlannedCell::from).collect();
+    let (shard, plan) = match knowledge.part(&cli.results, &args.cells, &plan)? {
+        Some((Part { number, of }, part)) => (Some(Shard { number, of, plan: whole }), part),
+        None => (None, plan),
+    };
     let pinned = pins(args, args.busy)?;
     let chosen = choose(args.machine, devices(&args.devices)?, &pinned)?;
     let witness = witnesses(args, args.witness.as_ref(), &suite.witnesses, chosen.machine.name())?;
@@ -108,6 +114,7 @@ fn start(cli: &Cli, args: &Run, knowledge: &Knowledge) -> Result<Started, Failur
         busy: args.busy,
         policy: args.policy.clone(),
         fail_fast: args.fail_fast,
+        shard,
         cells: plan.cells.iter().map(PlannedCell::from).collect(),
         ..header(suite.id, chosen.machine.as_ref(), &witness)
     };
@@ -136,17 +143,25 @@ pub(super) fn header(suite: String, machine: &dyn Machine, witness: &Choice) -> 
         busy: false,
         policy: None,
         fail_fast: false,
+        shard: None,
+        merged: Vec::new(),
         cells: Vec::new(),
     }
 }
 
 fn resume(cli: &Cli, args: &Run, knowledge: &Knowledge, run: &str) -> Result<Started, Failure> {
     let Resumed { writer, mut header, done } = Writer::resume(&results::find(&cli.results, run)?)?;
-    let (_, plan) = knowledge.plan(&header.suite, &header.filters)?;
+    let (_, mut plan) = knowledge.plan(&header.suite, &header.filters)?;
     let refuse = |what: &str| Err(Failure::Usage(format!("cannot go on with {}: {what}", writer.dir().display())));
-    if !plan.cells.iter().map(PlannedCell::from).eq(header.cells.iter().cloned()) {
+    if !header.merged.is_empty() {
+        return refuse("it was merged of shards: go on with those, and merge them again");
+    }
+    let whole = header.shard.as_ref().map_or(&header.cells, |shard| &shard.plan);
+    if !plan.cells.iter().map(PlannedCell::from).eq(whole.iter().cloned()) {
         return refuse("the suite, the tests or the VM configurations have changed since");
     }
+    let own: HashSet<&str> = header.cells.iter().map(|cell| cell.id.as_str()).collect();
+    plan.cells.retain(|cell| own.contains(cell.id.as_str()));
     if !guests::all().map(|guest| (guest.family.to_owned(), guest.digest())).eq(header.guests.clone()) {
         return refuse("the guests have changed since");
     }
@@ -217,8 +232,10 @@ fn say(args: &Run, started: &Started, busy: Option<&Busy>) -> Result<(), Failure
     if args.format == Format::Human {
         let mut out = stdout();
         let cells = counted(header.cells.len() as u64, "cell");
+        let part = header.shard.as_ref().map(|shard| format!(", shard {} of {}", shard.number, shard.of));
+        let part = part.unwrap_or_default();
         let times = if args.repeat.get() > 1 { format!(", {} times", args.repeat) } else { String::new() };
-        writeln!(out, "kvm-memtype {}: {cells} of suite {}{times}", header.version, header.suite)?;
+        writeln!(out, "kvm-memtype {}: {cells} of suite {}{part}{times}", header.version, header.suite)?;
         for (what, is) in &header.host {
             writeln!(out, "  {what:<10}{is}")?;
         }

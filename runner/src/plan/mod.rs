@@ -5,6 +5,7 @@
 
 mod cells;
 pub(crate) mod pattern;
+pub mod shard;
 pub mod suite;
 pub mod vm;
 

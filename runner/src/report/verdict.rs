@@ -5,7 +5,7 @@ use crate::host::facts::Facts;
 use crate::host::vm_facts;
 use crate::judge::{Judge, Judgement, Verdict};
 use crate::plan::vm::VmConfig;
-use crate::results::{Boot, CellOutcome, CellResult, Fate, Header, Intent};
+use crate::results::{Boot, CellOutcome, CellResult, Fate, Header, Intent, PlannedCell};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 
@@ -39,9 +39,10 @@ impl<'a> Cells<'a> {
     }
 
     /// The run id that the guest of a cell puts into its report: that of the run and the cell's position in the plan,
-    /// so that a line of another cell of the same run is noticed too.
+    /// so that a line of another cell of the same run is noticed too; in a merged run, that of its shard.
     pub fn run_id(&self, cell: &str) -> Option<u64> {
-        self.positions.get(cell).map(|&at| self.header.run.wrapping_add(at as u64))
+        let of = |at: usize| self.header.cells[at].run.unwrap_or_else(|| self.header.run.wrapping_add(at as u64));
+        self.positions.get(cell).map(|&at| of(at))
     }
 
     /// The least number of points that the test of a cell makes.
@@ -79,7 +80,12 @@ impl<'a> Cells<'a> {
         let ids: HashSet<&str> = known.iter().map(|verdict| verdict.cell.as_str()).collect();
         let ended = self.header.fail_fast && known.iter().any(|known| !is_expected(known.judgement.verdict));
         let missing = self.header.cells.iter().filter(|cell| !ids.contains(cell.id.as_str()));
-        missing.map(|cell| not_run(&cell.id, left, ended)).collect()
+        let absent = |cell: &PlannedCell| !self.header.merged.is_empty() && cell.run.is_none();
+        let not_run = |cell: &PlannedCell| match absent(cell) {
+            true => missing_shard(&cell.id),
+            false => not_run(&cell.id, left, ended),
+        };
+        missing.map(not_run).collect()
     }
 }
 
@@ -93,6 +99,13 @@ fn not_run(cell: &str, left: &[Intent], ended: bool) -> CellVerdict {
     };
     let broken = verdict == Verdict::NotRun && !ended;
     CellVerdict { cell: cell.to_owned(), micros: None, broken, judgement: Judgement::new(verdict, reason) }
+}
+
+/// The verdict on a cell of a shard that nobody merged.
+fn missing_shard(cell: &str) -> CellVerdict {
+    let reason = "its shard is missing among those that were merged".to_owned();
+    let judgement = Judgement::new(Verdict::NotRun, reason);
+    CellVerdict { cell: cell.to_owned(), micros: None, broken: true, judgement }
 }
 
 /// `family/test` of a cell's id.

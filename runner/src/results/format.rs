@@ -59,8 +59,38 @@ pub struct Header {
     /// Whether the run was to end at the first cell that is not as expected.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fail_fast: bool,
+    /// The shard of a plan that was run, where it was not all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
+    /// The shards that a merged run was made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merged: Vec<Merged>,
     /// What was to be run, in this order.
     pub cells: Vec<PlannedCell>,
+}
+
+/// One shard of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shard {
+    /// Which it is, from 1.
+    pub number: u32,
+    /// How many there are.
+    pub of: u32,
+    /// All cells of the plan, so that what is missing is known when shards are merged.
+    pub plan: Vec<PlannedCell>,
+}
+
+/// A shard as it was before it was merged with others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Merged {
+    /// Which it was, from 1.
+    pub number: u32,
+    /// How many there were.
+    pub of: u32,
+    /// When it began.
+    pub started: String,
 }
 
 /// A cell of the plan.
@@ -73,11 +103,15 @@ pub struct PlannedCell {
     pub vm: VmConfig,
     /// The least number of points that its test made then.
     pub points: u64,
+    /// The run id that its guest put into its report, in hexadecimal, in a merged run. Elsewhere it is that of the run and
+    /// the cell's position.
+    #[serde(default, with = "maybe_hex", skip_serializing_if = "Option::is_none")]
+    pub run: Option<u64>,
 }
 
 impl From<&Cell> for PlannedCell {
     fn from(cell: &Cell) -> Self {
-        PlannedCell { id: cell.id.clone(), vm: cell.config.clone(), points: cell.points }
+        PlannedCell { id: cell.id.clone(), vm: cell.config.clone(), points: cell.points, run: None }
     }
 }
 
@@ -174,5 +208,21 @@ mod hex {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         let text = String::deserialize(deserializer)?;
         u64::from_str_radix(&text, 16).map_err(|_| D::Error::custom(format!("{text:?} is not a hexadecimal number")))
+    }
+}
+
+/// The same of a number that may not be there.
+mod maybe_hex {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Hex(#[serde(with = "super::hex")] u64);
+
+    pub(super) fn serialize<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.map(Hex).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        Ok(Option::<Hex>::deserialize(deserializer)?.map(|Hex(value)| value))
     }
 }

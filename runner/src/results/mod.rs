@@ -9,6 +9,7 @@ mod dir;
 mod error;
 mod format;
 mod intent;
+mod merge;
 mod observations;
 mod read;
 mod time;
@@ -20,8 +21,9 @@ mod tests;
 
 pub use dir::{find, repetitions, runs};
 pub use error::ResultsError;
-pub use format::{CellOutcome, CellResult, FORMAT, Header, PlannedCell};
+pub use format::{CellOutcome, CellResult, FORMAT, Header, Merged, PlannedCell, Shard};
 pub use intent::{Boot, Fate, Intent};
+pub use merge::{MergeError, merge};
 use observations::OBSERVATIONS;
 pub use read::Run;
 pub use time::utc;

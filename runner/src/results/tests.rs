@@ -16,7 +16,7 @@ use wire::host::HostRecord;
 use wire::register::{Place, Register};
 use wire::step::{Status, Step};
 
-fn header(cells: &[&str]) -> Header {
+pub(super) fn header(cells: &[&str]) -> Header {
     let vm = VmConfig {
         summary: "plain".to_owned(),
         maxphyaddr: Some(36),
@@ -48,7 +48,12 @@ fn header(cells: &[&str]) -> Header {
         busy: true,
         policy: Some("mine".to_owned()),
         fail_fast: true,
-        cells: cells.iter().map(|&id| PlannedCell { id: id.to_owned(), vm: vm.clone(), points: 3 }).collect(),
+        shard: None,
+        merged: Vec::new(),
+        cells: cells
+            .iter()
+            .map(|&id| PlannedCell { id: id.to_owned(), vm: vm.clone(), points: 3, run: None })
+            .collect(),
     }
 }
 

@@ -93,7 +93,9 @@ fn run(kernel: &str, apic_bus_cycles: bool, dma: bool, leaves: [u64; 2], zaps: u
         busy: false,
         policy: None,
         fail_fast: false,
-        cells: vec![PlannedCell { id: cell.into(), vm, points: 0 }],
+        shard: None,
+        merged: Vec::new(),
+        cells: vec![PlannedCell { id: cell.into(), vm, points: 0, run: None }],
     };
     let lines = log.0.borrow().0.clone();
     let observed = Observed { log: lines, end: End::Exit(EXIT_DONE), micros: 1, witness: Default::default() };

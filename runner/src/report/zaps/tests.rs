@@ -43,7 +43,8 @@ fn observed(boot: &[HostRecord], watched: &[Kind]) -> Observed {
 
 fn run(dir: &str, watched: &[Kind], cells: &[(&str, CellOutcome)]) -> Run {
     let facts = [("kvm-vendor", Fact::Text("kvm_intel".into())), ("tdp", Fact::Bool(true))];
-    let planned = cells.iter().map(|(id, _)| PlannedCell { id: (*id).into(), points: 1, vm: VmConfig::default() });
+    let planned =
+        cells.iter().map(|(id, _)| PlannedCell { id: (*id).into(), points: 1, vm: VmConfig::default(), run: None });
     Run {
         dir: dir.into(),
         header: Header {
@@ -61,6 +62,8 @@ fn run(dir: &str, watched: &[Kind], cells: &[(&str, CellOutcome)]) -> Run {
             pinned: Vec::new(),
             busy: false,
             fail_fast: false,
+            shard: None,
+            merged: Vec::new(),
             policy: None,
             cells: planned.collect(),
         },

@@ -10,6 +10,7 @@ pub mod config;
 pub mod execute;
 pub mod fuzz;
 pub mod guests;
+pub mod history;
 pub mod host;
 pub mod judge;
 pub mod machine;

@@ -77,6 +77,15 @@ Exit codes:
   2  wrong usage or a wrong configuration
   3  a run cannot be read";
 
+const REMEMBERED: &str = "\
+Runs are found at any depth, and are the truth: the index is brought up to date each time, and can be
+deleted. A cell is held against itself on the same CPU, machine, KVM module and kernel series. It is
+slower if its last VM took more than one and a half times the median of at least four runs before with
+the same verdict, and lies far beyond their quartiles.
+
+Exit codes:
+  0 always, but 2 for wrong usage and 3 for an index or results that cannot be read";
+
 const MERGED: &str = "\
 The merged run is a new one in the results directory, like any other, and the shards stay. Shards of
 another plan, kernel, CPU, version or way to run are refused. Cells of a shard that is missing were
@@ -113,6 +122,9 @@ pub enum Verb {
     /// Compare two runs: newly failing cells first, then what guests saw otherwise, by what it has in common.
     #[command(after_help = COMPARED)]
     Diff(Diff),
+    /// Say since when, how often and how long, over all runs under the results directory.
+    #[command(after_help = REMEMBERED)]
+    History(History),
     /// Put the runs of the shards of a plan together, and judge them as one run.
     #[command(after_help = MERGED)]
     Merge(Merge),
@@ -329,6 +341,24 @@ pub struct Identify {
     #[arg(value_name = "RUN", default_value = "latest")]
     pub run: String,
     /// How to print. JSON has all cells that rule a policy out.
+    #[arg(long, value_enum, default_value = "human")]
+    pub format: Format,
+}
+
+/// Arguments of `history`.
+#[derive(Debug, Args)]
+pub struct History {
+    /// Only these cells, each with all that became of it: ids, patterns with `*`, or parts of ids. Without any, what
+    /// deserves a look.
+    #[arg(value_name = "FILTER")]
+    pub filters: Vec<String>,
+    /// The index. Without it `history.sqlite` in the results directory.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub index: Option<PathBuf>,
+    /// Make the index anew from the runs.
+    #[arg(long)]
+    pub rebuild: bool,
+    /// How to print. JSON has a line for each cell on each kind of host.
     #[arg(long, value_enum, default_value = "human")]
     pub format: Format,
 }

@@ -7,6 +7,7 @@ mod doctor;
 mod explain;
 mod files;
 mod fuzz;
+mod history;
 mod identify;
 mod judge;
 mod knowledge;
@@ -51,6 +52,7 @@ pub fn main(cli: &Cli) -> ExitCode {
         Verb::Explain(args) => explain::explain(cli, args),
         Verb::Identify(args) => identify::identify(cli, args),
         Verb::Diff(args) => diff::diff(cli, args),
+        Verb::History(args) => history::history(cli, args),
         Verb::Merge(args) => merge::merge(cli, args),
         Verb::Judge(args) => judge::judge(cli, args),
         Verb::Bench => bench::bench(cli),

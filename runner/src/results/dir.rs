@@ -84,6 +84,31 @@ pub fn runs(root: &Path) -> Result<Vec<String>, ResultsError> {
     Ok(names)
 }
 
+/// The directories of all runs under `root`, at any depth, sorted. None if `root` is not there.
+///
+/// # Errors
+/// `root`, or a directory in it, cannot be read.
+pub fn all(root: &Path) -> Result<Vec<PathBuf>, ResultsError> {
+    let (mut found, mut left) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(dir) = left.pop() {
+        let error = ResultsError::io("read", &dir);
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries.map_err(&error)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(&error)?;
+            // Not of what a link points to, which may be a circle.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                left.push(entry.path());
+            }
+        }
+        found.extend(is_run(&dir).then(|| dir.clone()));
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// Orders names of runs, newest first: by time, then by the number that tells runs of one second apart. A directory
 /// that somebody named otherwise counts as oldest.
 fn age(name: &str) -> Reverse<(&str, u32, &str)> {
@@ -134,6 +159,16 @@ mod tests {
         assert_eq!(repetitions(&dir("once")), [dir("once")]);
         assert_eq!(repetitions(&dir("twice")), [dir("twice"), dir("twice/2")]);
         assert_eq!(find(root.path(), "twice/2").unwrap(), dir("twice/2"));
+    }
+
+    #[test]
+    fn all_runs_are_found_at_any_depth() {
+        let root = root(&["b", "b/2", "boot/default", "a"]);
+        std::os::unix::fs::symlink(root.path(), root.path().join("circle")).unwrap();
+        fs::create_dir(root.path().join("empty")).unwrap();
+        let dir = |name: &str| root.path().join(name);
+        assert_eq!(all(root.path()).unwrap(), ["a", "b", "b/2", "boot/default"].map(dir));
+        assert!(all(&dir("nowhere")).unwrap().is_empty());
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub const FORMAT: u32 = 4;
 const OFFERS_IGNORE_GUEST_PAT: &str = "offers-ignore-guest-pat";
 
 /// Line 1: what was run, on what.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Header {
     /// Run id, in hexadecimal; each guest put it into each line that it sent.

@@ -19,13 +19,13 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use dir::{find, repetitions, runs};
+pub use dir::{all, find, repetitions, runs};
 pub use error::ResultsError;
 pub use format::{CellOutcome, CellResult, FORMAT, Header, Merged, PlannedCell, Shard};
 pub use intent::{Boot, Fate, Intent};
 pub use merge::{MergeError, merge};
 use observations::OBSERVATIONS;
-pub use read::Run;
+pub use read::{Run, read_header};
 pub use time::utc;
 pub use verdicts::{read_verdicts, write_verdicts};
 pub use write::{Resumed, Writer};

@@ -3,7 +3,7 @@
 use super::ResultsError;
 use flate2::read::MultiGzDecoder;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 /// Name of the file.
@@ -30,6 +30,24 @@ pub(super) fn read(dir: &Path) -> Result<(PathBuf, Vec<u8>), ResultsError> {
     }
     let bytes = unpack(&compressed).map_err(ResultsError::io("read", &compressed))?;
     Ok((compressed, bytes))
+}
+
+/// The first line of the file in `dir`, with its line feed if it has one. The rest is not read.
+///
+/// # Errors
+/// As for [`read`].
+pub(super) fn first_line(dir: &Path) -> Result<(PathBuf, Vec<u8>), ResultsError> {
+    let (plain, compressed) = (dir.join(OBSERVATIONS), dir.join(COMPRESSED));
+    let path = if plain.is_file() || !compressed.is_file() { plain } else { compressed.clone() };
+    let read = || -> io::Result<Vec<u8>> {
+        let (file, mut line) = (File::open(&path)?, Vec::new());
+        let file: Box<dyn Read> =
+            if path == compressed { Box::new(MultiGzDecoder::new(file).take(MOST)) } else { Box::new(file) };
+        BufReader::new(file).read_until(b'\n', &mut line)?;
+        Ok(line)
+    };
+    let line = read().map_err(ResultsError::io("read", &path))?;
+    Ok((path, line))
 }
 
 fn unpack(path: &Path) -> io::Result<Vec<u8>> {

@@ -30,11 +30,7 @@ impl Run {
         let (path, bytes) = observations::read(dir)?;
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |feed| feed + 1);
         let mut lines = bytes[..whole].split_inclusive(|&byte| byte == b'\n');
-        let first = lines.next().ok_or_else(|| ResultsError::Line {
-            path: path.clone(),
-            line: 1,
-            message: "no whole header: the run was killed before it began".to_owned(),
-        })?;
+        let first = lines.next().ok_or_else(|| headless(&path))?;
         let header = format::header(&path, first)?;
         let mut results = Results::new(&header);
         for (number, line) in (2..).zip(lines) {
@@ -51,6 +47,20 @@ impl Run {
     pub fn done(&self) -> HashSet<String> {
         self.results.iter().filter(|result| result.outcome.is_final()).map(|result| result.cell.clone()).collect()
     }
+}
+
+/// Reads what was run, on what, and nothing of what came of it.
+///
+/// # Errors
+/// The file cannot be read, or its first line is not what it should be.
+pub fn read_header(dir: &Path) -> Result<Header, ResultsError> {
+    let (path, line) = observations::first_line(dir)?;
+    if line.ends_with(b"\n") { format::header(&path, &line) } else { Err(headless(&path)) }
+}
+
+fn headless(path: &Path) -> ResultsError {
+    let message = "no whole header: the run was killed before it began".to_owned();
+    ResultsError::Line { path: path.to_owned(), line: 1, message }
 }
 
 /// Results as they are read.

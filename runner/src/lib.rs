@@ -16,6 +16,7 @@ pub mod judge;
 pub mod machine;
 pub mod model;
 pub mod plan;
+pub mod replace;
 pub mod report;
 pub mod results;
 pub mod witness;

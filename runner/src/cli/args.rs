@@ -182,6 +182,15 @@ pub enum Format {
     Json,
 }
 
+/// How `report` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct Run {
@@ -296,7 +305,7 @@ pub struct Doctor {
 /// Arguments of `report`.
 #[derive(Debug, Args)]
 pub struct Report {
-    /// A run: a directory, its name under the results directory, or `latest`.
+    /// A run: a directory, its name under the results directory, or `latest`. Formats for people and `json` take one.
     #[arg(value_name = "RUN", default_value = "latest")]
     pub runs: Vec<String>,
     /// Print no verdicts, but tables in Markdown of the memory types that were seen in leaf SPTEs, and of what was
@@ -314,7 +323,10 @@ pub struct Report {
     pub zaps: bool,
     /// How to print.
     #[arg(long, value_enum, default_value = "human")]
-    pub format: Format,
+    pub format: ReportFormat,
+    /// Write it to this file, and not to standard output. A file that is there is replaced when the new one is whole.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
 }
 
 /// Arguments of `explain`.

@@ -2,6 +2,7 @@
 
 use super::args::{Cli, Judge as Args};
 use super::knowledge::Knowledge;
+use super::out::stdout;
 use super::{Done, Failure, shown};
 use crate::host;
 use crate::host::facts::Facts;
@@ -33,7 +34,7 @@ pub fn judge(cli: &Cli, args: &Args) -> Done {
             repetitions.push(verdicts);
         }
     }
-    shown::again(args.format, &repetitions)
+    shown::again(args.format, &mut stdout(), &repetitions)
 }
 
 /// The verdicts on a run's cells; one without a result was not run, or what its intent says.

@@ -10,6 +10,7 @@ mod fuzz;
 mod history;
 mod identify;
 mod judge;
+mod judged;
 mod knowledge;
 mod list;
 mod merge;

@@ -50,7 +50,7 @@ pub fn run(cli: &Cli, args: &Run) -> Done {
     let judge = Judge::new(&policies, &deviations);
     let session = Session { args, machine: chosen.machine.as_ref(), witness: &witness, plan: &plan, judge };
     let dir = writer.dir().to_owned();
-    let first = session.all(&header, writer, &done, shown::reporter(args.format))?;
+    let first = session.all(&header, writer, &done, shown::reporter(args.format, stdout()))?;
     let mut repeats = Repeats::default();
     repeats.add(&first.all);
     if args.format == Format::Human {
@@ -62,10 +62,10 @@ pub fn run(cli: &Cli, args: &Run) -> Done {
         let run = header.run.wrapping_add(((number - 1) * header.cells.len()) as u64);
         let header = Header { run, started: results::utc(SystemTime::now()), ..header.clone() };
         let writer = Writer::repeat(&dir, number, &header)?;
-        let reporter = shown::repetition(args.format, number, args.repeat.get());
+        let reporter = shown::repetition(args.format, stdout(), number, args.repeat.get());
         repeats.add(&session.all(&header, writer, &HashSet::new(), reporter)?.all);
     }
-    shown::repeats(args.format, &repeats)
+    shown::repeats(args.format, &mut stdout(), &repeats)
 }
 
 /// Keeps CPUs busy that the boot vCPU does not use.

@@ -1,24 +1,23 @@
 //! How verdicts are printed: those of one run, and what the repetitions of a run have in common.
 
 use super::args::Format;
-use super::out::stdout;
 use super::{Done, Failure};
 use crate::report::{Brief, CellVerdict, Human, Json, Repeats, Reporter, print_repeats};
 use std::io::Write;
 
-/// Prints to standard output in that format.
-pub fn reporter(format: Format) -> Box<dyn Reporter> {
+/// Prints to `out` in that format.
+pub fn reporter<'a>(format: Format, out: impl Write + 'a) -> Box<dyn Reporter + 'a> {
     match format {
-        Format::Human => Box::new(Human::new(stdout())),
-        Format::Json => Box::new(Json(stdout())),
+        Format::Human => Box::new(Human::new(out)),
+        Format::Json => Box::new(Json(out)),
     }
 }
 
 /// Prints repetition `number` of that many: to people in one line.
-pub fn repetition(format: Format, number: usize, of: usize) -> Box<dyn Reporter> {
+pub fn repetition<'a>(format: Format, out: impl Write + 'a, number: usize, of: usize) -> Box<dyn Reporter + 'a> {
     match format {
-        Format::Human => Box::new(Brief::new(stdout(), number, of)),
-        Format::Json => reporter(format),
+        Format::Human => Box::new(Brief::new(out, number, of)),
+        Format::Json => reporter(format, out),
     }
 }
 
@@ -26,11 +25,11 @@ pub fn repetition(format: Format, number: usize, of: usize) -> Box<dyn Reporter>
 ///
 /// # Errors
 /// The output cannot be written.
-pub fn repeats(format: Format, repeats: &Repeats) -> Done {
+pub fn repeats(format: Format, mut out: &mut dyn Write, repeats: &Repeats) -> Done {
     match format {
         _ if repeats.count() < 2 => {}
-        Format::Human => print_repeats(&mut stdout(), repeats)?,
-        Format::Json => writeln!(stdout(), "{}", serde_json::to_string(repeats).map_err(std::io::Error::from)?)?,
+        Format::Human => print_repeats(&mut out, repeats)?,
+        Format::Json => writeln!(out, "{}", serde_json::to_string(repeats).map_err(std::io::Error::from)?)?,
     }
     Ok(repeats.outcome())
 }
@@ -39,12 +38,15 @@ pub fn repeats(format: Format, repeats: &Repeats) -> Done {
 ///
 /// # Errors
 /// The output cannot be written.
-pub fn again(format: Format, repetitions: &[Vec<CellVerdict>]) -> Done {
+pub fn again(format: Format, out: &mut dyn Write, repetitions: &[Vec<CellVerdict>]) -> Done {
     let mut all = Repeats::default();
     for (number, verdicts) in (1..).zip(repetitions) {
-        let mut reporter = if number == 1 { reporter(format) } else { repetition(format, number, repetitions.len()) };
+        let mut reporter = match number {
+            1 => reporter(format, &mut *out),
+            _ => repetition(format, &mut *out, number, repetitions.len()),
+        };
         verdicts.iter().try_for_each(|verdict| reporter.cell(verdict)).map_err(Failure::from)?;
         reporter.end(&all.add(verdicts))?;
     }
-    repeats(format, &all)
+    repeats(format, out, &all)
 }

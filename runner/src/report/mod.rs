@@ -3,6 +3,7 @@
 mod columns;
 mod diff;
 mod explain;
+pub mod export;
 mod human;
 mod identify;
 mod json;

@@ -1,12 +1,12 @@
 //! Writing and reading the verdicts of a run.
 
 use super::{ResultsError, VERDICTS, format, write};
+use crate::replace::replace;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-use std::process;
 
 /// Writes `verdicts.jsonl` of a run, one verdict a line. A file of that name is replaced at once: whoever reads it sees
 /// all of the one or all of the other.
@@ -15,13 +15,9 @@ use std::process;
 /// The system refuses; an earlier file is as it was.
 pub fn write_verdicts<T: Serialize>(dir: &Path, verdicts: impl IntoIterator<Item = T>) -> Result<(), ResultsError> {
     let path = dir.join(VERDICTS);
-    let draft = dir.join(format!("{VERDICTS}.{}", process::id()));
-    let written = write_all(&draft, verdicts).and_then(|()| fs::rename(&draft, &path));
-    written.map_err(|source| {
-        // It may not be there; the first error says what is wrong.
-        let _ = fs::remove_file(&draft);
-        ResultsError::io("write", &path)(source)
-    })?;
+    let lines =
+        |file: &mut BufWriter<File>| verdicts.into_iter().try_for_each(|it| file.write_all(&format::line(&it)?));
+    replace(&path, lines).map_err(ResultsError::io("write", &path))?;
     write::sync(dir)
 }
 
@@ -37,14 +33,6 @@ pub fn read_verdicts<T: DeserializeOwned>(dir: &Path) -> Result<Option<Vec<T>>, 
     };
     let lines = bytes.split_inclusive(|&byte| byte == b'\n');
     (1..).zip(lines).map(|(number, line)| format::value(&path, number, line)).collect::<Result<_, _>>().map(Some)
-}
-
-fn write_all<T: Serialize>(path: &Path, verdicts: impl IntoIterator<Item = T>) -> io::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
-    for verdict in verdicts {
-        file.write_all(&format::line(&verdict)?)?;
-    }
-    file.into_inner()?.sync_all()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::host::device::Named;
 use crate::machine::choose::Wanted;
 use crate::plan::shard::Part;
+use crate::report::export::kcidb::{Id, Origin};
 use crate::witness::Kinds;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
@@ -189,6 +190,16 @@ pub enum ReportFormat {
     Human,
     /// One JSON object a line.
     Json,
+    /// The kernel's test protocol, with nested subtests.
+    Ktap,
+    /// XML that Jenkins, GitLab and others read.
+    Junit,
+    /// A summary for a mail or a pull request.
+    Markdown,
+    /// A submission to KCIDB, the database of kernel test results.
+    Kcidb,
+    /// Metrics for the textfile collector of Prometheus' node_exporter.
+    Prometheus,
 }
 
 /// Arguments of `run`.
@@ -305,7 +316,7 @@ pub struct Doctor {
 /// Arguments of `report`.
 #[derive(Debug, Args)]
 pub struct Report {
-    /// A run: a directory, its name under the results directory, or `latest`. Formats for people and `json` take one.
+    /// A run: a directory, its name under the results directory, or `latest`. `human` and `json` take one.
     #[arg(value_name = "RUN", default_value = "latest")]
     pub runs: Vec<String>,
     /// Print no verdicts, but tables in Markdown of the memory types that were seen in leaf SPTEs, and of what was
@@ -327,6 +338,13 @@ pub struct Report {
     /// Write it to this file, and not to standard output. A file that is there is replaced when the new one is whole.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
+    /// For kcidb: who submits, as KCIDB knows it.
+    #[arg(long, value_name = "NAME", required_if_eq("format", "kcidb"))]
+    pub kcidb_origin: Option<Origin>,
+    /// For kcidb: the build that was tested, as it was submitted. Without it a checkout and a build are submitted of which
+    /// no more is said than `uname` tells.
+    #[arg(long, value_name = "ID")]
+    pub kcidb_build: Option<Id>,
 }
 
 /// Arguments of `explain`.

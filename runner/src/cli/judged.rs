@@ -16,11 +16,11 @@ use std::path::Path;
 /// There is no such run, it cannot be read, or its verdicts are not those of its results.
 pub fn named(cli: &Cli, run: &str) -> Result<Vec<Judged>, Failure> {
     let dir = results::find(&cli.results, run)?;
-    results::repetitions(&dir).iter().map(|dir| judged(cli, dir)).collect()
+    (1..).zip(results::repetitions(&dir)).map(|(number, dir)| judged(cli, &dir, number)).collect()
 }
 
-/// The run in `dir`. A planned cell without a verdict was not run; a verdict without a result is no verdict.
-fn judged(cli: &Cli, dir: &Path) -> Result<Judged, Failure> {
+/// The run in `dir`, of that repetition. A planned cell without a verdict was not run; a verdict without a result is no verdict.
+fn judged(cli: &Cli, dir: &Path, repetition: usize) -> Result<Judged, Failure> {
     let written: Option<Vec<CellVerdict>> = results::read_verdicts(dir)?;
     let (run, left) = (Run::read(dir)?, Intent::left(dir)?);
     let Some(verdicts) = written else {
@@ -28,7 +28,7 @@ fn judged(cli: &Cli, dir: &Path) -> Result<Judged, Failure> {
             Knowledge::load(cli.config.as_deref())?.models(Judging { no_deviations: false })?;
         let policies = policies.asked(run.header.policy.as_deref())?;
         let verdicts = judge::run(&Judge::new(&policies, &deviations), &run, &left);
-        return Ok(Judged { run, verdicts });
+        return Ok(Judged { run, repetition, verdicts });
     };
     let done: HashSet<&str> = run.results.iter().map(|result| result.cell.as_str()).collect();
     let known: HashSet<&str> = verdicts.iter().map(|verdict| verdict.cell.as_str()).collect();
@@ -42,5 +42,5 @@ fn judged(cli: &Cli, dir: &Path) -> Result<Judged, Failure> {
     }
     let missing = Cells::new(&run.header).not_run(&verdicts, &left);
     let verdicts = verdicts.into_iter().chain(missing).collect();
-    Ok(Judged { run, verdicts })
+    Ok(Judged { run, repetition, verdicts })
 }

@@ -7,10 +7,11 @@ use super::out::stdout;
 use super::{Done, Failure, judged, shown};
 use crate::judge::Judge;
 use crate::replace::replace;
+use crate::report::export::{self, Judged, junit, kcidb, ktap, markdown, prometheus};
 use crate::report::{self, Boots, Leaves, Outcome};
 use crate::results::{self, Run};
 use anstream::StripStream;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 /// Prints what is asked for, to standard output or into a file.
@@ -35,7 +36,27 @@ fn print(cli: &Cli, args: &Report, out: &mut dyn Write) -> Done {
     match args.format {
         ReportFormat::Human => lines(cli, args, Format::Human, out),
         ReportFormat::Json => lines(cli, args, Format::Json, out),
+        ReportFormat::Ktap => export(cli, args, |runs| ktap::write(out, runs)),
+        ReportFormat::Junit => export(cli, args, |runs| junit::write(out, runs)),
+        ReportFormat::Markdown => export(cli, args, |runs| markdown::write(out, runs)),
+        ReportFormat::Kcidb => {
+            let origin =
+                args.kcidb_origin.as_ref().ok_or_else(|| Failure::Usage("kcidb takes --kcidb-origin".into()))?;
+            export(cli, args, |runs| kcidb::write(out, runs, origin, args.kcidb_build.as_ref()))
+        }
+        ReportFormat::Prometheus => export(cli, args, |runs| prometheus::write(out, runs)),
     }
+}
+
+/// Has an exporter write the runs that are named, their repetitions included.
+fn export(cli: &Cli, args: &Report, write: impl FnOnce(&[Judged]) -> io::Result<()>) -> Done {
+    if args.types {
+        return Err(Failure::Usage("--types is printed for people and as json".into()));
+    }
+    let named: Vec<Vec<Judged>> = args.runs.iter().map(|run| judged::named(cli, run)).collect::<Result<_, _>>()?;
+    let outcome = export::outcome(named.iter().map(Vec::as_slice));
+    write(&named.into_iter().flatten().collect::<Vec<_>>())?;
+    Ok(outcome)
 }
 
 /// Prints one run, line by line: its verdicts, and what its repetitions have in common; or its pages.

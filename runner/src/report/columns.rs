@@ -17,7 +17,7 @@ pub fn names(runs: &[&Run]) -> Vec<String> {
 }
 
 /// The kernel of a run, as `uname -r` has it.
-fn kernel(run: &Run) -> &str {
+pub fn kernel(run: &Run) -> &str {
     let kernel = run.header.host.get("kernel").map_or("", String::as_str);
     kernel.split(' ').nth(1).unwrap_or("unknown kernel")
 }

@@ -112,3 +112,8 @@ fn missing_shard(cell: &str) -> CellVerdict {
 pub fn test(cell: &str) -> &str {
     cell.split_once('@').map_or(cell, |(test, _)| test)
 }
+
+/// `family` of a cell's id.
+pub fn family(cell: &str) -> &str {
+    cell.split_once('/').map_or(cell, |(family, _)| family)
+}

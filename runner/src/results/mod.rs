@@ -26,7 +26,7 @@ pub use intent::{Boot, Fate, Intent};
 pub use merge::{MergeError, merge};
 use observations::OBSERVATIONS;
 pub use read::{Run, read_header};
-pub use time::utc;
+pub use time::{rfc3339, seconds_since_1970, utc};
 pub use verdicts::{read_verdicts, write_verdicts};
 pub use write::{Resumed, Writer};
 

@@ -25,14 +25,14 @@ fn run(results: &Path, shard: Option<&str>) {
     assert!(output.status.success(), "{shard:?}: {output:?}");
 }
 
-/// The verdicts of the only run in a directory, and the sum, by cell, without the times that cells took.
+/// The verdicts of the only run in a directory, and the sum, by cell, without times and the run's id.
 fn verdicts(results: &Path) -> Vec<Value> {
     let output = kvm_memtype(results, &["report", "--format", "json"]);
     let said = String::from_utf8(output.stdout).expect("UTF-8");
     let mut lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     for line in &mut lines {
-        for at in ["/micros", "/summary/micros"] {
-            line.pointer_mut(at).into_iter().for_each(|micros| *micros = Value::Null);
+        for at in ["/micros", "/summary/micros", "/run/id", "/run/started"] {
+            line.pointer_mut(at).into_iter().for_each(|it| *it = Value::Null);
         }
     }
     lines.sort_by_key(|line| line["cell"].to_string());

@@ -26,7 +26,13 @@ fn verdicts(output: &Output) -> BTreeMap<String, CellVerdict> {
     let sum = lines.pop().unwrap_or_else(|| panic!("nothing was printed: {output:?}"));
     assert!(sum.starts_with("{\"summary\":"), "{sum}");
     let verdict = |line| -> CellVerdict { serde_json::from_str(line).expect("a verdict") };
-    lines.into_iter().map(verdict).map(|verdict| (verdict.cell.clone(), verdict)).collect()
+    // A serial log has no line that says what was run.
+    lines
+        .into_iter()
+        .filter(|line| !line.starts_with("{\"format\":"))
+        .map(verdict)
+        .map(|verdict| (verdict.cell.clone(), verdict))
+        .collect()
 }
 
 fn with(verdicts: &BTreeMap<String, CellVerdict>, wanted: Verdict) -> BTreeSet<&str> {

@@ -24,17 +24,19 @@ pub fn judge(cli: &Cli, args: &Args) -> Done {
     let (policies, deviations) = knowledge.models(args.judging)?;
     let mut repetitions = Vec::new();
     if args.run == "-" {
-        repetitions.push(vec![serial_log(&Judge::new(&policies, &deviations), &knowledge.tests, args.machine)?]);
+        let judge = Judge::new(&policies, &deviations);
+        repetitions.push((None, vec![serial_log(&judge, &knowledge.tests, args.machine)?]));
     } else {
         for dir in results::repetitions(&results::find(&cli.results, &args.run)?) {
             let (read, left) = (Run::read(&dir)?, Intent::left(&dir)?);
             let policies = policies.asked(read.header.policy.as_deref())?;
             let verdicts = run(&Judge::new(&policies, &deviations), &read, &left);
             results::write_verdicts(&dir, &verdicts)?;
-            repetitions.push(verdicts);
+            repetitions.push((Some(read.header), verdicts));
         }
     }
-    shown::again(args.format, &mut stdout(), &repetitions)
+    let known: Vec<_> = repetitions.iter().map(|(header, verdicts)| (header.as_ref(), verdicts.as_slice())).collect();
+    shown::again(args.format, &mut stdout(), &known)
 }
 
 /// The verdicts on a run's cells; one without a result was not run, or what its intent says.

@@ -28,7 +28,7 @@ pub fn merge(cli: &Cli, args: &Merge) -> Done {
     drop(writer);
     let verdicts = judge::run(&Judge::new(&policies, &deviations), &Run::read(&dir)?, &[]);
     results::write_verdicts(&dir, &verdicts)?;
-    let done = shown::again(args.format, &mut stdout(), &[verdicts]);
+    let done = shown::again(args.format, &mut stdout(), &[(Some(&header), &verdicts)]);
     if args.format == Format::Human {
         let (shards, of) = (header.merged.len(), header.merged.first().map_or(0, |shard| shard.of));
         writeln!(stdout(), "{shards} of {of} shards merged in {}", dir.display())?;

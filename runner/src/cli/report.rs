@@ -73,8 +73,9 @@ fn lines(cli: &Cli, args: &Report, format: Format, out: &mut dyn Write) -> Done 
     if let (Format::Human, Some(policy)) = (format, policy) {
         writeln!(out, "by policy {policy}, as asked")?;
     }
-    let verdicts: Vec<_> = repetitions.into_iter().map(|judged| judged.verdicts).collect();
-    shown::again(format, out, &verdicts)
+    let known: Vec<_> =
+        repetitions.iter().map(|judged| (Some(&judged.run.header), judged.verdicts.as_slice())).collect();
+    shown::again(format, out, &known)
 }
 
 /// Prints the memory types of the pages that were timed in the run in `dir`.

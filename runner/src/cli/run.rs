@@ -304,9 +304,10 @@ impl Session<'_> {
         header: &Header,
         mut writer: Writer,
         done: &HashSet<String>,
-        reporter: Box<dyn Reporter>,
+        mut reporter: Box<dyn Reporter>,
     ) -> Result<Verdicts, Failure> {
         let cells = Cells::new(header);
+        reporter.begin(header)?;
         let mut verdicts = Verdicts::new(writer.dir().to_owned(), reporter);
         for result in results::Run::read(writer.dir())?.results.iter().filter(|result| done.contains(&result.cell)) {
             verdicts.take(cells.verdict(&self.judge, result))?;

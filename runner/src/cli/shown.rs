@@ -1,8 +1,9 @@
 //! How verdicts are printed: those of one run, and what the repetitions of a run have in common.
 
+use super::Done;
 use super::args::Format;
-use super::{Done, Failure};
 use crate::report::{Brief, CellVerdict, Human, Json, Repeats, Reporter, print_repeats};
+use crate::results::Header;
 use std::io::Write;
 
 /// Prints to `out` in that format.
@@ -34,18 +35,22 @@ pub fn repeats(format: Format, mut out: &mut dyn Write, repeats: &Repeats) -> Do
     Ok(repeats.outcome())
 }
 
-/// Prints verdicts that are known already: of each repetition of a run.
+/// Verdicts that are known already, with the header of their run; a serial log has none.
+pub type Known<'a> = (Option<&'a Header>, &'a [CellVerdict]);
+
+/// Prints what is known already of each repetition of a run.
 ///
 /// # Errors
 /// The output cannot be written.
-pub fn again(format: Format, out: &mut dyn Write, repetitions: &[Vec<CellVerdict>]) -> Done {
+pub fn again(format: Format, out: &mut dyn Write, repetitions: &[Known<'_>]) -> Done {
     let mut all = Repeats::default();
-    for (number, verdicts) in (1..).zip(repetitions) {
+    for (number, &(header, verdicts)) in (1..).zip(repetitions) {
         let mut reporter = match number {
             1 => reporter(format, &mut *out),
             _ => repetition(format, &mut *out, number, repetitions.len()),
         };
-        verdicts.iter().try_for_each(|verdict| reporter.cell(verdict)).map_err(Failure::from)?;
+        header.map_or(Ok(()), |header| reporter.begin(header))?;
+        verdicts.iter().try_for_each(|verdict| reporter.cell(verdict))?;
         reporter.end(&all.add(verdicts))?;
     }
     repeats(format, out, &all)

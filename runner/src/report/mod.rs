@@ -32,10 +32,19 @@ pub use types::{Page, pages, print_types};
 pub use verdict::{CellVerdict, Cells, test};
 pub use zaps::Boots;
 
+use crate::results::Header;
 use std::io;
 
 /// Prints a run. One file a format.
 pub trait Reporter {
+    /// A run begins.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    fn begin(&mut self, _: &Header) -> io::Result<()> {
+        Ok(())
+    }
+
     /// One cell has a verdict.
     ///
     /// # Errors

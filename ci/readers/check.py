@@ -25,13 +25,14 @@ class Refused(Exception):
 def ktap(path):
     """The kernel's kunit_parser: cells by what it counts them as. What it prints as it goes is shown if it refuses the file."""
     sys.path.insert(0, str(READERS / "kunit"))
-    import kunit_parser
-    import kunit_printer
-
     said = io.StringIO()
-    # Since Linux 6.15 it is told where to print.
-    printer = [kunit_printer.Printer(print=True, output=said)] if hasattr(kunit_printer, "null_printer") else []
+    # From the import on: some versions keep the standard output that they find then.
     with contextlib.redirect_stdout(said), open(path, encoding="utf-8") as file:
+        import kunit_parser
+        import kunit_printer
+
+        # Newer ones are told where to print.
+        printer = [kunit_printer.stdout] if hasattr(kunit_printer, "null_printer") else []
         test = kunit_parser.parse_run_tests(file, *printer)
     counts = test.counts
     if counts.errors or counts.crashed or counts.total() == 0:

@@ -27,6 +27,7 @@ fn help() {
     golden(&["explain", "--help"], 0, file!["cli/explain-help.txt"]);
     golden(&["identify", "--help"], 0, file!["cli/identify-help.txt"]);
     golden(&["diff", "--help"], 0, file!["cli/diff-help.txt"]);
+    golden(&["report", "--help"], 0, file!["cli/report-help.txt"]);
 }
 
 #[test]
@@ -55,6 +56,34 @@ fn a_run_that_is_not_there_is_named() {
     refused(&["explain", "pat-msr/bytes", "--results", results], said);
     refused(&["identify", "--results", results], said);
     refused(&["diff", "latest", "latest", "--results", results], said);
+}
+
+#[test]
+fn a_report_that_nobody_can_print_is_refused() {
+    let said = "kvm-memtype: --types is printed for people and as json\n";
+    refused(&["report", "--types", "--format", "ktap"], said);
+    let who = "error: the following required arguments were not provided:\n  --kcidb-origin <NAME>\n\n[..]\n\n[..]\n";
+    refused(&["report", "--format", "kcidb"], who);
+    let bad = "error: invalid value 'My Lab' for '--kcidb-origin <NAME>': an origin is lower-case letters, digits and \
+               underscores\n\n[..]\n";
+    refused(&["report", "--format", "kcidb", "--kcidb-origin", "My Lab"], bad);
+}
+
+#[test]
+fn a_report_in_a_file_is_there_as_a_whole_or_not_at_all() {
+    let run = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/reference/bochs/bare");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("report.md");
+    let report = |output: &std::path::Path| {
+        kvm_memtype().args(["report", "--format", "markdown", "--output"]).arg(output).arg(&run).assert()
+    };
+    report(&file).code(0).stdout_eq("").stderr_eq("");
+    assert!(fs::read_to_string(&file).unwrap().starts_with("## kvm-memtype: bare: as expected\n"));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
+    let said = "kvm-memtype: cannot write /dev/null: it is there, and is no regular file\n";
+    report(std::path::Path::new("/dev/null")).code(3).stdout_eq("").stderr_eq(said);
+    let said = "kvm-memtype: cannot write [..]/no/report.md: No such file or directory (os error 2)\n";
+    report(&dir.path().join("no/report.md")).code(3).stdout_eq("").stderr_eq(said);
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod busy;
 pub mod cli;
 pub mod config;
 pub mod execute;
+pub mod fleet;
 pub mod fuzz;
 pub mod guests;
 pub mod history;

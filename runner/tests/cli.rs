@@ -136,6 +136,7 @@ fn man_pages_and_completions_name_every_verb() {
         "explain",
         "identify",
         "diff",
+        "fleet",
         "judge",
         "bench",
         "extract",

@@ -131,6 +131,8 @@ pub enum Verb {
     Merge(Merge),
     /// Judge a run again with the present models, or judge a serial log on standard input.
     Judge(Judge),
+    /// Plan the work of a lab of many machines.
+    Fleet(Fleet),
     /// Measure this build: VMs against bare ioctls, cells a second, sizes.
     Bench,
     /// Write the guests' ELF files to a directory, to run them by hand.
@@ -198,6 +200,8 @@ pub enum ReportFormat {
     Markdown,
     /// A submission to KCIDB, the database of kernel test results.
     Kcidb,
+    /// What a test shell of LAVA reads off the console.
+    Lava,
     /// Metrics for the textfile collector of Prometheus' node_exporter.
     Prometheus,
 }
@@ -447,4 +451,26 @@ pub struct Extract {
     /// The directory; it is made if it is not there.
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub dir: PathBuf,
+}
+
+/// Arguments of `fleet`.
+#[derive(Debug, Args)]
+pub struct Fleet {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: FleetVerb,
+}
+
+/// The verbs of `fleet`.
+#[derive(Debug, Subcommand)]
+pub enum FleetVerb {
+    /// Write a LAVA job for each host, kernel and shard of a fleet.
+    Plan {
+        /// The fleet: a TOML file of hosts, kernels and suites.
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// Where the jobs go, HOST-KERNEL.yaml each; it is made if it is not there.
+        #[arg(long, value_name = "DIR", default_value = "jobs", value_hint = ValueHint::DirPath)]
+        output: PathBuf,
+    },
 }

@@ -6,6 +6,7 @@ mod diff;
 mod doctor;
 mod explain;
 mod files;
+mod fleet;
 mod fuzz;
 mod history;
 mod identify;
@@ -56,6 +57,7 @@ pub fn main(cli: &Cli) -> ExitCode {
         Verb::History(args) => history::history(cli, args),
         Verb::Merge(args) => merge::merge(cli, args),
         Verb::Judge(args) => judge::judge(cli, args),
+        Verb::Fleet(args) => fleet::fleet(cli, args),
         Verb::Bench => bench::bench(cli),
         Verb::Extract(args) => files::extract(args),
         Verb::Completions { shell } => files::completions(*shell),

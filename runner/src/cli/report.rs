@@ -7,7 +7,7 @@ use super::out::stdout;
 use super::{Done, Failure, judged, shown};
 use crate::judge::Judge;
 use crate::replace::replace;
-use crate::report::export::{self, Judged, junit, kcidb, ktap, markdown, prometheus};
+use crate::report::export::{self, Judged, junit, kcidb, ktap, lava, markdown, prometheus};
 use crate::report::{self, Boots, Leaves, Outcome};
 use crate::results::{self, Run};
 use anstream::StripStream;
@@ -44,6 +44,7 @@ fn print(cli: &Cli, args: &Report, out: &mut dyn Write) -> Done {
                 args.kcidb_origin.as_ref().ok_or_else(|| Failure::Usage("kcidb takes --kcidb-origin".into()))?;
             export(cli, args, |runs| kcidb::write(out, runs, origin, args.kcidb_build.as_ref()))
         }
+        ReportFormat::Lava => export(cli, args, |runs| lava::write(out, runs)),
         ReportFormat::Prometheus => export(cli, args, |runs| prometheus::write(out, runs)),
     }
 }

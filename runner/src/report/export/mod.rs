@@ -4,6 +4,7 @@
 pub mod junit;
 pub mod kcidb;
 pub mod ktap;
+pub mod lava;
 pub mod markdown;
 pub mod prometheus;
 

@@ -401,7 +401,7 @@ impl<S: Sink, T: RunToken> Drop for Runs<'_, S, T> {
 }
 
 /// The checksum of `text` in run `run`.
-pub(crate) fn checksum(run: u64, text: &str) -> u16 {
+pub fn checksum(run: u64, text: &str) -> u16 {
     let mut digest = CRC.digest();
     digest.update(&run.to_le_bytes());
     digest.update(text.as_bytes());

@@ -141,7 +141,7 @@ pub enum CellOutcome {
 
 impl CellOutcome {
     /// Whether the cell need not be run again.
-    pub(super) fn is_final(&self) -> bool {
+    pub fn is_final(&self) -> bool {
         !matches!(self, CellOutcome::Error(_))
     }
 }
@@ -154,8 +154,11 @@ struct FirstLine<H> {
     header: H,
 }
 
-/// Line 1 of a file.
-pub(super) fn first_line(header: &Header) -> serde_json::Result<Vec<u8>> {
+/// Line 1 of a file, with its line feed.
+///
+/// # Errors
+/// None: a header is always JSON.
+pub fn first_line(header: &Header) -> serde_json::Result<Vec<u8>> {
     line(&FirstLine { format: FORMAT, header })
 }
 

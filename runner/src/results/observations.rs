@@ -2,7 +2,7 @@
 
 use super::ResultsError;
 use flate2::read::MultiGzDecoder;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -18,50 +18,57 @@ pub(super) fn is_run(dir: &Path) -> bool {
     dir.join(OBSERVATIONS).is_file() || dir.join(COMPRESSED).is_file()
 }
 
-/// The file in `dir` and what is in it. The plain one goes first where there are both.
+/// The file in `dir`, and what is in it. The plain one goes first where there are both.
 ///
 /// # Errors
-/// The file cannot be read, or what is in the compressed one is damaged or too much.
-pub(super) fn read(dir: &Path) -> Result<(PathBuf, Vec<u8>), ResultsError> {
+/// The file cannot be opened. Reading fails where what is in a compressed one is damaged or too much.
+pub(super) fn open(dir: &Path) -> Result<(PathBuf, Box<dyn BufRead + Send>), ResultsError> {
     let (plain, compressed) = (dir.join(OBSERVATIONS), dir.join(COMPRESSED));
-    if plain.is_file() || !compressed.is_file() {
-        let bytes = fs::read(&plain).map_err(ResultsError::io("read", &plain))?;
-        return Ok((plain, bytes));
-    }
-    let bytes = unpack(&compressed).map_err(ResultsError::io("read", &compressed))?;
-    Ok((compressed, bytes))
-}
-
-/// The first line of the file in `dir`, with its line feed if it has one. The rest is not read.
-///
-/// # Errors
-/// As for [`read`].
-pub(super) fn first_line(dir: &Path) -> Result<(PathBuf, Vec<u8>), ResultsError> {
-    let (plain, compressed) = (dir.join(OBSERVATIONS), dir.join(COMPRESSED));
-    let path = if plain.is_file() || !compressed.is_file() { plain } else { compressed.clone() };
-    let read = || -> io::Result<Vec<u8>> {
-        let (file, mut line) = (File::open(&path)?, Vec::new());
-        let file: Box<dyn Read> =
-            if path == compressed { Box::new(MultiGzDecoder::new(file).take(MOST)) } else { Box::new(file) };
-        BufReader::new(file).read_until(b'\n', &mut line)?;
-        Ok(line)
+    let is_packed = !plain.is_file() && compressed.is_file();
+    let path = if is_packed { compressed } else { plain };
+    let file = File::open(&path).map_err(ResultsError::io("read", &path))?;
+    let lines: Box<dyn BufRead + Send> = match is_packed {
+        true => Box::new(BufReader::new(Bounded { inner: MultiGzDecoder::new(file), left: MOST })),
+        false => Box::new(BufReader::with_capacity(1 << 16, file)),
     };
-    let line = read().map_err(ResultsError::io("read", &path))?;
-    Ok((path, line))
+    Ok((path, lines))
 }
 
-fn unpack(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut gzip = MultiGzDecoder::new(File::open(path)?).take(MOST);
-    gzip.read_to_end(&mut bytes)?;
-    if gzip.limit() == 0 { Err(io::Error::other(format!("it holds more than {MOST} bytes"))) } else { Ok(bytes) }
+/// A reader of at most so many bytes, that does not pass more of them over in silence.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        let left = self.left.checked_sub(read as u64);
+        self.left = left.ok_or_else(|| io::Error::other(format!("it holds more than {MOST} bytes")))?;
+        Ok(read)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use flate2::{Compression, write::GzEncoder};
+    use std::fs;
     use std::io::Write;
+
+    fn read(dir: &Path) -> Result<(PathBuf, Vec<u8>), ResultsError> {
+        let (path, mut lines) = open(dir)?;
+        let mut bytes = Vec::new();
+        lines.read_to_end(&mut bytes).map_err(ResultsError::io("read", &path))?;
+        Ok((path, bytes))
+    }
+
+    #[test]
+    fn too_much_is_said() {
+        let mut reader = Bounded { inner: &b"four"[..], left: 3 };
+        assert!(reader.read_to_end(&mut Vec::new()).unwrap_err().to_string().starts_with("it holds more than"));
+        assert_eq!(Bounded { inner: &b"four"[..], left: 4 }.read_to_end(&mut Vec::new()).unwrap(), 4);
+    }
 
     #[test]
     fn a_compressed_file_is_read_where_there_is_no_plain_one() {

@@ -1,7 +1,7 @@
 //! Reading the observations of a run.
 
-use super::format::{self, CellResult, Header};
-use super::{ResultsError, observations};
+use super::format::{CellResult, Header};
+use super::{ResultsError, Stream};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
@@ -27,19 +27,18 @@ impl Run {
     /// # Errors
     /// The file cannot be read, or a line other than a torn last one is not what it should be.
     pub fn read(dir: &Path) -> Result<Run, ResultsError> {
-        let (path, bytes) = observations::read(dir)?;
-        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |feed| feed + 1);
-        let mut lines = bytes[..whole].split_inclusive(|&byte| byte == b'\n');
-        let first = lines.next().ok_or_else(|| headless(&path))?;
-        let header = format::header(&path, first)?;
-        let mut results = Results::new(&header);
-        for (number, line) in (2..).zip(lines) {
-            let result = format::value(&path, number, line)?;
-            let wrong = |message| ResultsError::Line { path: path.clone(), line: number, message };
-            results.add(result, number).map_err(wrong)?;
+        let (header, mut stream) = Stream::open(dir)?;
+        let (mut plan, mut results) = (Planned::new(&header), Vec::new());
+        while let Some(line) = stream.line()? {
+            let result = line.result(stream.path())?;
+            let place = plan.take(&result.cell, result.outcome.is_final(), line.number);
+            match place.map_err(|message| line.wrong(stream.path(), message))? {
+                place if place == results.len() => results.push(result),
+                place => results[place] = result,
+            }
         }
-        let results = results.done;
-        Ok(Run { dir: dir.to_owned(), header, results, torn: bytes.len() - whole, whole })
+        let Stream { whole, torn, .. } = stream;
+        Ok(Run { dir: dir.to_owned(), header, results, torn, whole })
     }
 
     /// Ids of the cells that need not be run again: all that have a result other than
@@ -54,44 +53,56 @@ impl Run {
 /// # Errors
 /// The file cannot be read, or its first line is not what it should be.
 pub fn read_header(dir: &Path) -> Result<Header, ResultsError> {
-    let (path, line) = observations::first_line(dir)?;
-    if line.ends_with(b"\n") { format::header(&path, &line) } else { Err(headless(&path)) }
+    Stream::open(dir).map(|(header, _)| header)
 }
 
-fn headless(path: &Path) -> ResultsError {
-    let message = "no whole header: the run was killed before it began".to_owned();
-    ResultsError::Line { path: path.to_owned(), line: 1, message }
+/// The places of results as they are read, in the order in which cells were first done.
+#[derive(Debug)]
+pub struct Planned {
+    /// By id, what there is of each cell of the plan.
+    cells: HashMap<String, Option<Place>>,
+    /// How many have a result.
+    count: usize,
 }
 
-/// Results as they are read.
-struct Results<'a> {
-    planned: HashSet<&'a str>,
-    /// Position in `done`, and line, by cell.
-    seen: HashMap<String, (usize, usize)>,
-    done: Vec<CellResult>,
+/// Where the result of a cell is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    at: usize,
+    line: usize,
+    is_final: bool,
 }
 
-impl<'a> Results<'a> {
-    fn new(header: &'a Header) -> Self {
-        let planned = header.cells.iter().map(|cell| cell.id.as_str()).collect();
-        Results { planned, seen: HashMap::new(), done: Vec::new() }
+impl Planned {
+    /// The cells that the header plans.
+    pub fn new(header: &Header) -> Self {
+        Planned { cells: header.cells.iter().map(|cell| (cell.id.clone(), None)).collect(), count: 0 }
     }
 
-    /// Takes the result on a line. It replaces an earlier error of the same cell.
-    fn add(&mut self, result: CellResult, line: usize) -> Result<(), String> {
-        if !self.planned.contains(result.cell.as_str()) {
-            return Err(format!("cell `{}` is not in the plan on line 1", result.cell));
-        }
-        match self.seen.insert(result.cell.clone(), (self.done.len(), line)) {
-            None => self.done.push(result),
-            Some((at, before)) if self.done[at].outcome.is_final() => {
-                return Err(format!("cell `{}` has a result on line {before} already", result.cell));
+    /// The place of the result on a line, from 0. It replaces an earlier error of the same cell, in its place.
+    ///
+    /// # Errors
+    /// The cell is not planned, or has a result.
+    pub fn take(&mut self, cell: &str, is_final: bool, line: usize) -> Result<usize, String> {
+        let Some(place) = self.cells.get_mut(cell) else {
+            return Err(format!("cell `{cell}` is not in the plan on line 1"));
+        };
+        let at = match *place {
+            Some(Place { line, is_final: true, .. }) => {
+                return Err(format!("cell `{cell}` has a result on line {line} already"));
             }
-            Some((at, _)) => {
-                self.seen.insert(result.cell.clone(), (at, line));
-                self.done[at] = result;
+            Some(Place { at, .. }) => at,
+            None => {
+                self.count += 1;
+                self.count - 1
             }
-        }
-        Ok(())
+        };
+        *place = Some(Place { at, line, is_final });
+        Ok(at)
+    }
+
+    /// The place of the result of a cell; nothing if it has none.
+    pub fn at(&self, cell: &str) -> Option<usize> {
+        self.cells.get(cell).and_then(|place| Some(place.as_ref()?.at))
     }
 }

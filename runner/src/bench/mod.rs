@@ -2,8 +2,10 @@
 
 mod bare;
 mod spread;
+mod synthetic;
 
 pub use spread::Spread;
+pub use synthetic::{MOST_POINTS, Recorded, ReportCost, measure};
 
 use crate::execute::Execution;
 use crate::guests;

@@ -134,7 +134,7 @@ pub enum Verb {
     /// Plan the work of a lab of many machines.
     Fleet(Fleet),
     /// Measure this build: VMs against bare ioctls, cells a second, sizes.
-    Bench,
+    Bench(Bench),
     /// Write the guests' ELF files to a directory, to run them by hand.
     Extract(Extract),
     /// Print a completion script for a shell.
@@ -204,6 +204,8 @@ pub enum ReportFormat {
     Lava,
     /// Metrics for the textfile collector of Prometheus' node_exporter.
     Prometheus,
+    /// One file for a browser, of one or more runs side by side: what is new comes last.
+    Html,
 }
 
 /// Arguments of `run`.
@@ -320,7 +322,8 @@ pub struct Doctor {
 /// Arguments of `report`.
 #[derive(Debug, Args)]
 pub struct Report {
-    /// A run: a directory, its name under the results directory, or `latest`. `human` and `json` take one.
+    /// A run: a directory, its name under the results directory, or `latest`. `human` and `json` take one; `html` takes
+    /// directories with runs in them as well, such as that of a boot of the lab.
     #[arg(value_name = "RUN", default_value = "latest")]
     pub runs: Vec<String>,
     /// Print no verdicts, but tables in Markdown of the memory types that were seen in leaf SPTEs, and of what was
@@ -443,6 +446,21 @@ pub struct Judge {
     /// How to print.
     #[arg(long, value_enum, default_value = "human")]
     pub format: Format,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Measure no VMs, but what it costs to read, judge and show a run of very many cells: those of RUN (a run, or a directory
+    /// of runs of one host) under new ids, next to a plain JSON parser on the same file.
+    #[arg(long, value_name = "RUN")]
+    pub report: Option<String>,
+    /// How many cells that run has.
+    #[arg(long, value_name = "N", default_value = "200000", requires = "report")]
+    pub cells: NonZeroUsize,
+    /// Where the run and its report are left. Without it they are removed.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "report")]
+    pub keep: Option<PathBuf>,
 }
 
 /// Arguments of `extract`.

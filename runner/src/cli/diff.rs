@@ -33,7 +33,11 @@ fn side(cli: &Cli, knowledge: &Knowledge, named: &str) -> Result<Side, Failure> 
     Ok(side)
 }
 
-fn runs(root: &Path, named: &str) -> Result<Vec<PathBuf>, Failure> {
+/// The directories of all that somebody means by `named`.
+///
+/// # Errors
+/// There is no such run.
+pub fn runs(root: &Path, named: &str) -> Result<Vec<PathBuf>, Failure> {
     let (here, there) = (PathBuf::from(named), root.join(named));
     for dir in [there, here].iter().filter(|dir| dir.is_dir()) {
         let names = results::runs(dir)?;

@@ -6,7 +6,6 @@ use super::out::stdout;
 use super::{Done, Failure};
 use crate::config::names;
 use crate::fuzz::TEST;
-use crate::host::facts::Fact;
 use crate::judge::Judge;
 use crate::report::{self, CellVerdict, Cells, Explained, Outcome};
 use crate::results::{self, CellOutcome, Intent, Run};
@@ -54,19 +53,12 @@ pub fn explain(cli: &Cli, args: &Explain) -> Done {
         (
             "again",
             match args.cell.strip_prefix(TEST).and_then(|id| id.strip_prefix('@')) {
-                Some(id) => {
-                    format!("kvm-memtype fuzz{} --replay {}", run.header.devices, run.dir.join(id).display()) + ".toml"
-                }
-                None => format!(
-                    "kvm-memtype run --machine {} --suite {}{} {}",
-                    run.header.machine, run.header.suite, run.header.devices, args.cell
-                ),
+                Some(id) => report::replay(&run.header, &run.dir) + id + ".toml",
+                None => report::again(&run.header) + &args.cell,
             },
         ),
     ];
-    let facts = cells.facts(&args.cell);
-    let text = |name: &str, word: &str| facts.0.get(name) == Some(&Fact::Text(word.to_owned()));
-    let ept = text("kvm-vendor", "kvm_intel") && facts.bool("tdp") != Some(false);
+    let ept = cells.has_ept(&args.cell);
     let explained = Explained { cell: &verdict, about, observed, points, ept };
     match args.format {
         Format::Human => report::explain(&mut stdout(), &explained, args.all)?,

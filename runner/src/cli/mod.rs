@@ -9,6 +9,7 @@ mod files;
 mod fleet;
 mod fuzz;
 mod history;
+mod html;
 mod identify;
 mod judge;
 mod judged;
@@ -58,7 +59,7 @@ pub fn main(cli: &Cli) -> ExitCode {
         Verb::Merge(args) => merge::merge(cli, args),
         Verb::Judge(args) => judge::judge(cli, args),
         Verb::Fleet(args) => fleet::fleet(cli, args),
-        Verb::Bench => bench::bench(cli),
+        Verb::Bench(args) => bench::bench(cli, args),
         Verb::Extract(args) => files::extract(args),
         Verb::Completions { shell } => files::completions(*shell),
         Verb::Man { dir } => files::man(dir),

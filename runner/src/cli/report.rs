@@ -4,7 +4,7 @@
 use super::args::{Cli, Format, Judging, Report, ReportFormat};
 use super::knowledge::Knowledge;
 use super::out::stdout;
-use super::{Done, Failure, judged, shown};
+use super::{Done, Failure, html, judged, shown};
 use crate::judge::Judge;
 use crate::replace::replace;
 use crate::report::export::{self, Judged, junit, kcidb, ktap, lava, markdown, prometheus};
@@ -46,6 +46,7 @@ fn print(cli: &Cli, args: &Report, out: &mut dyn Write) -> Done {
         }
         ReportFormat::Lava => export(cli, args, |runs| lava::write(out, runs)),
         ReportFormat::Prometheus => export(cli, args, |runs| prometheus::write(out, runs)),
+        ReportFormat::Html => html::html(cli, &args.runs, out),
     }
 }
 

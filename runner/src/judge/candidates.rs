@@ -177,7 +177,7 @@ impl<'p> Walk<'p> {
                 Some(deviation) => *self.excused.entry(deviation.id()).or_default() += 1,
                 None => {
                     let list = if kind.bears_on_types() { &mut self.of_types } else { &mut self.others };
-                    list.push(Judged { line, decision, architecture: None, honoured: None, deviation: None });
+                    list.push(Judged { line, decision, beside: None, deviation: None });
                 }
             },
         }

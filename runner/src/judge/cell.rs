@@ -66,6 +66,19 @@ impl<'a> Judge<'a> {
     /// Judges what was observed of `test` (`family/test`), which makes at least `least` points, in run `run`, or in any
     /// run for a log that somebody kept.
     pub fn cell(&self, test: &str, least: u64, observed: &Observed, run: Option<u64>, facts: &Facts) -> Judgement {
+        self.look(test, least, observed, run, facts, |_, _, _| {})
+    }
+
+    /// The same, and gives each event when it is taken, with what it decided: nothing where no policy governs.
+    pub fn look<'b>(
+        &'b self,
+        test: &str,
+        least: u64,
+        observed: &Observed,
+        run: Option<u64>,
+        facts: &'b Facts,
+        mut each: impl FnMut(&Replay<'b>, &Event<'_>, &[Judged<'b>]),
+    ) -> Judgement {
         let policy = match self.policies.governing(facts) {
             Ok(policy) => policy,
             Err(error) => return Judgement::new(Verdict::Error, error.to_string()),
@@ -73,7 +86,10 @@ impl<'a> Judge<'a> {
         let mut tally = Tally::new(test, &policy.id);
         let applying = self.applying(test, facts);
         tally.witnesses(&observed.witness, &applying);
-        let account = self.walk(policy, test, observed, run, facts, |judged| tally.take(judged));
+        let account = self.walk(policy, test, observed, run, facts, |replay, event, judged| {
+            judged.iter().for_each(|&judged| tally.take(judged));
+            each(replay, event, judged);
+        });
         let (verdict, reason) = tally.verdict(&observed.end, &account, &applying, least);
         let lists = [tally.bare, tally.doubtful, tally.excused];
         let disagreements_total = lists.iter().map(|list| list.total).sum();
@@ -93,6 +109,11 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// The id of the policy that governs; nothing if none does.
+    pub fn governing(&self, facts: &Facts) -> &'a str {
+        self.policies.governing(facts).map_or("", |policy| &policy.id)
+    }
+
     /// All points of a cell, equal neighbours merged, as far as the log can be believed.
     ///
     /// # Errors
@@ -106,7 +127,9 @@ impl<'a> Judge<'a> {
     ) -> Result<Vec<Point>, PolicyError> {
         let policy = self.policies.governing(facts)?;
         let mut points = Points::new(&policy.id, usize::MAX);
-        self.walk(policy, test, observed, run, facts, |judged| points.push(judged));
+        self.walk(policy, test, observed, run, facts, |_, _, judged| {
+            judged.iter().for_each(|&judged| points.push(judged));
+        });
         Ok(points.into_vec())
     }
 
@@ -150,34 +173,30 @@ impl<'a> Judge<'a> {
         observed: &Observed,
         run: Option<u64>,
         facts: &'b Facts,
-        mut each: impl FnMut(Judged<'b>),
+        mut each: impl FnMut(&Replay<'b>, &Event<'_>, &[Judged<'b>]),
     ) -> Account {
         let applying = self.applying(test, facts);
         let architecture = self.policies.get(ARCHITECTURE).ok().filter(|it| it.id != policy.id);
         let sees = sees_sptes(observed);
         let mut replay = Replay::new(policy, facts, sees);
         let mut beside = architecture.map(|architecture| Replay::new(architecture, facts, sees));
-        let (mut decisions, mut others) = (Vec::new(), Vec::new());
+        let (mut decisions, mut others, mut judged) = (Vec::new(), Vec::new(), Vec::new());
         log::read(&observed.log, &observed.end, test, run, |line, event: Event<'_>| {
             decisions.clear();
             others.clear();
+            judged.clear();
             replay.take(event, &mut decisions);
             if let Some(beside) = &mut beside {
                 beside.take(event, &mut others);
             }
-            for &decision in &decisions {
-                let other = others.iter().find(|other| other.action == decision.action).copied();
+            judged.extend(decisions.iter().map(|&decision| {
+                let beside = others.iter().find(|other| other.action == decision.action).copied();
                 let deviation = (decision.agrees() == Some(false))
                     .then(|| applying.iter().find(|deviation| deviation.excuses(&decision)))
                     .flatten();
-                each(Judged {
-                    line,
-                    decision,
-                    architecture: other.filter(|other| other.agrees() == Some(false)),
-                    honoured: other.and_then(|other| other.proves()),
-                    deviation: deviation.map(|deviation| deviation.id()),
-                });
-            }
+                Judged { line, decision, beside, deviation: deviation.map(|deviation| deviation.id()) }
+            }));
+            each(&replay, &event, &judged);
         })
     }
 }

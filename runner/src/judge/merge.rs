@@ -59,12 +59,22 @@ pub struct Judged<'p> {
     pub line: usize,
     /// The governing policy's view.
     pub decision: Decision<'p>,
-    /// The architecture's view, if it has one and it is not what was seen.
-    pub architecture: Option<Decision<'p>>,
-    /// Whether it is what the architecture predicts, if it predicts something.
-    pub honoured: Option<bool>,
+    /// The architecture's view, where another policy governs.
+    pub beside: Option<Decision<'p>>,
     /// The deviation that excuses it.
     pub deviation: Option<&'p str>,
+}
+
+impl<'p> Judged<'p> {
+    /// The architecture's view, where it is not what was seen.
+    pub fn architecture(&self) -> Option<Decision<'p>> {
+        self.beside.filter(|beside| beside.agrees() == Some(false))
+    }
+
+    /// Whether it was seen to be what the architecture predicts, if that predicts something and another policy governs.
+    pub fn honoured(&self) -> Option<bool> {
+        self.beside.and_then(|beside| beside.proves())
+    }
 }
 
 /// Points that grow as decisions come, up to a bound.
@@ -176,7 +186,7 @@ fn effects(it: &Judged<'_>) -> (String, String) {
 
 /// What the architecture predicts, in words, where it is not what was seen.
 fn architecture(it: &Judged<'_>) -> Option<String> {
-    let by = it.architecture?.predicted.ok()?;
+    let by = it.architecture()?.predicted.ok()?;
     Some(EffectOf(by.expected, it.decision.action).to_string())
 }
 

@@ -21,6 +21,6 @@ pub use cell::{Departures, Judge, Judgement};
 pub use contrast::Contrast;
 pub use deviation::{Deviation, Deviations};
 pub use kernel::{Findings, findings, is_finding};
-pub use merge::{By, Point};
+pub use merge::{By, Judged, Point, Points};
 pub use proof::{Proof, Witnesses};
 pub use verdict::{UnknownVerdict, Verdict};

@@ -77,7 +77,7 @@ impl<'a> Tally<'a> {
     /// Takes the next point.
     pub fn take(&mut self, judged: Judged<'a>) {
         let Decision { action, seen, predicted } = judged.decision;
-        self.proof.take(&judged.decision, judged.honoured);
+        self.proof.take(&judged.decision, judged.honoured());
         self.undone = self.undone.or((predicted == Err(Why::Vmm)).then_some(action));
         self.shutdown_due |= (action, seen) == (Action::TripleFault, Effect::Happened);
         match (judged.decision.agrees(), predicted) {
@@ -104,7 +104,7 @@ impl<'a> Tally<'a> {
                 }
             }
         }
-        if judged.architecture.is_some() {
+        if judged.architecture().is_some() {
             self.departures.push(judged);
         }
     }

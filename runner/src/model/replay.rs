@@ -5,7 +5,7 @@ use super::leaves::Leaves;
 use super::mce;
 use super::mmio;
 use super::point::{Action, Decision, Effect, Exit, Prediction, Rule, Why};
-use super::policy::Policy;
+use super::policy::{ARCHITECTURE, Policy};
 use super::state::{Due, START_CR4, State};
 use crate::host::facts::Facts;
 use wire::host::HostRecord;
@@ -36,6 +36,11 @@ impl<'p> Replay<'p> {
         let mut state = State::new(maxphyaddr);
         state.plugged = facts.is("non-coherent-dma");
         Replay { policy, facts: facts.clone(), state, leaves: Leaves::new(sees_sptes) }
+    }
+
+    /// Whether the policy is the architecture itself.
+    pub fn by_architecture(&self) -> bool {
+        self.policy.id == ARCHITECTURE
     }
 
     /// What was probed of the host and is set of the VM by now: steps may disable quirks.

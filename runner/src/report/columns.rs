@@ -1,24 +1,30 @@
 //! What tables with a column for each run have in common: names of runs, and why one shows nothing.
 
 use crate::machine::Observed;
-use crate::results::{CellOutcome, Run};
+use crate::results::{CellOutcome, Header, Run};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
 /// The runs by their kernels, and where two have the same kernel, by as much of their directories as tells them apart.
 pub fn names(runs: &[&Run]) -> Vec<String> {
-    let named = |run: &&Run| {
-        let same: Vec<&Path> =
-            runs.iter().filter(|other| kernel(other) == kernel(run)).map(|other| other.dir.as_path()).collect();
-        if same.len() == 1 { kernel(run).to_owned() } else { format!("{} ({})", kernel(run), tail(&run.dir, &same)) }
+    let runs: Vec<_> = runs.iter().map(|run| (run.dir.as_path(), kernel(&run.header))).collect();
+    told_apart(&runs)
+}
+
+/// Names of directories; where two have the same name, with as much of the directories as tells them apart.
+pub fn told_apart<N: AsRef<str> + Eq>(named: &[(&Path, N)]) -> Vec<String> {
+    let told = |(dir, name): &(&Path, N)| {
+        let same: Vec<&Path> = named.iter().filter(|(_, other)| other == name).map(|(dir, _)| *dir).collect();
+        let name = name.as_ref();
+        if same.len() == 1 { name.to_owned() } else { format!("{name} ({})", tail(dir, &same)) }
     };
-    runs.iter().map(named).collect()
+    named.iter().map(told).collect()
 }
 
 /// The kernel of a run, as `uname -r` has it.
-pub fn kernel(run: &Run) -> &str {
-    let kernel = run.header.host.get("kernel").map_or("", String::as_str);
+pub fn kernel(header: &Header) -> &str {
+    let kernel = header.host.get("kernel").map_or("", String::as_str);
     kernel.split(' ').nth(1).unwrap_or("unknown kernel")
 }
 

@@ -1,9 +1,11 @@
 //! What people and programs see of a run: each cell as it comes, and the sum.
 
+mod again;
 mod columns;
 mod diff;
 mod explain;
 pub mod export;
+mod html;
 mod human;
 mod identify;
 mod json;
@@ -18,9 +20,11 @@ mod verdict;
 mod witness;
 mod zaps;
 
+pub use again::{again, replay};
 pub use columns::names;
 pub use diff::{Diff, Difference, Side, print_diff, print_diff_json};
 pub use explain::{Explained, explain, explain_json};
+pub use html::{HtmlError, HtmlSide, html};
 pub use human::{Human, counted};
 pub use identify::{identify, identify_json};
 pub use json::Json;

@@ -4,7 +4,7 @@
 use super::verdict::{Cells, test};
 use crate::judge::Judge;
 use crate::model::policy::PolicyError;
-use crate::model::{Action, Effect, Replay, Setting};
+use crate::model::{Action, Decision, Effect, Replay, Setting};
 use crate::results::{CellOutcome, Run};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use wire::probe::Probe;
 use wire::record::Timed;
 
 /// What is behind a page, and what the guest asked for on the vCPU that timed it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Asked {
     /// The VM configuration.
@@ -29,7 +29,7 @@ pub struct Asked {
 }
 
 /// What came of it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Answers {
     /// By times: a type, or types that no probe there tells apart; `-` where times say nothing.
@@ -75,15 +75,8 @@ pub fn pages(judge: &Judge<'_>, run: &Run) -> Result<Vec<Page>, PolicyError> {
                 let Action::Timed(timed) = decision.action else { continue };
                 count += 1;
                 let other = beside.iter().find(|other| other.action == decision.action);
-                let by_architecture = other.and_then(|other| in_words(other.predicted.ok()?.expected));
                 let asked = Asked::of(replay, vm, &timed);
-                let answers = Answers {
-                    times: or_dash(in_words(decision.seen)),
-                    leaf: or_dash(replay.setting(&timed).leaf),
-                    architecture: or_dash(by_architecture),
-                    policy: or_dash(decision.predicted.ok().and_then(|by| in_words(by.expected))),
-                    honoured: other.and_then(|other| other.proves()),
-                };
+                let answers = Answers::of(replay, &timed, decision, other);
                 pages.push(Page { id: format!("{cell}:{count}"), asked, answers });
             }
         })?;
@@ -102,6 +95,25 @@ impl Asked {
             (false, false) => "ram",
         };
         Asked { vm: vm.to_owned(), target, mtrr: or_dash(mtrr), pat: or_dash(pat), cd }
+    }
+}
+
+impl Answers {
+    /// What came of a page that is timed now, and what the architecture has to say of it.
+    pub(super) fn of(
+        replay: &Replay<'_>,
+        timed: &Timed,
+        seen: &Decision<'_>,
+        beside: Option<&Decision<'_>>,
+    ) -> Answers {
+        let predicted = |decision: &Decision<'_>| in_words(decision.predicted.ok()?.expected);
+        Answers {
+            times: or_dash(in_words(seen.seen)),
+            leaf: or_dash(replay.setting(timed).leaf),
+            architecture: or_dash(beside.and_then(predicted)),
+            policy: or_dash(predicted(seen)),
+            honoured: beside.and_then(|beside| beside.proves()),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Verdicts on the cells of a run, from its observations.
 
 use super::tally::is_expected;
-use crate::host::facts::Facts;
+use crate::host::facts::{Fact, Facts};
 use crate::host::vm_facts;
 use crate::judge::{Judge, Judgement, Verdict};
 use crate::plan::vm::VmConfig;
@@ -46,7 +46,7 @@ impl<'a> Cells<'a> {
     }
 
     /// The least number of points that the test of a cell makes.
-    fn points(&self, cell: &str) -> u64 {
+    pub(super) fn points(&self, cell: &str) -> u64 {
         self.positions.get(cell).map_or(0, |&at| self.header.cells[at].points)
     }
 
@@ -54,6 +54,13 @@ impl<'a> Cells<'a> {
     pub fn facts(&self, cell: &str) -> Facts {
         let vm = self.positions.get(cell).map(|&at| &self.header.cells[at].vm);
         vm_facts(&self.header.facts, vm.unwrap_or(&VmConfig::default()))
+    }
+
+    /// Whether SPTEs are EPT's, so that a leaf has a memory type.
+    pub fn has_ept(&self, cell: &str) -> bool {
+        let facts = self.facts(cell);
+        let text = |name: &str, word: &str| facts.0.get(name) == Some(&Fact::Text(word.to_owned()));
+        text("kvm-vendor", "kvm_intel") && facts.bool("tdp") != Some(false)
     }
 
     /// The verdict on what came of a cell.
@@ -77,8 +84,17 @@ impl<'a> Cells<'a> {
     /// The verdicts on the cells that are not among those that are `known`, which have results. `left` are the intents
     /// that are left in the run's directory.
     pub fn not_run(&self, known: &[CellVerdict], left: &[Intent]) -> Vec<CellVerdict> {
-        let ids: HashSet<&str> = known.iter().map(|verdict| verdict.cell.as_str()).collect();
-        let ended = self.header.fail_fast && known.iter().any(|known| !is_expected(known.judgement.verdict));
+        self.missing(known.iter().map(|verdict| (verdict.cell.as_str(), verdict.judgement.verdict)), left)
+    }
+
+    /// The same, of cells that are known by id and verdict.
+    pub fn missing<'k>(
+        &self,
+        known: impl Iterator<Item = (&'k str, Verdict)> + Clone,
+        left: &[Intent],
+    ) -> Vec<CellVerdict> {
+        let ended = self.header.fail_fast && known.clone().any(|(_, verdict)| !is_expected(verdict));
+        let ids: HashSet<&str> = known.map(|(cell, _)| cell).collect();
         let missing = self.header.cells.iter().filter(|cell| !ids.contains(cell.id.as_str()));
         let absent = |cell: &PlannedCell| !self.header.merged.is_empty() && cell.run.is_none();
         let not_run = |cell: &PlannedCell| match absent(cell) {

@@ -78,7 +78,24 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn of(from: Verdict, to: Verdict) -> Kind {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Kind; 6] =
+        [Kind::NewlyFailing, Kind::OtherFailure, Kind::Lost, Kind::Mended, Kind::Gained, Kind::Other];
+
+    /// What cells of it have in common, in words.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Kind::NewlyFailing => "Newly failing",
+            Kind::OtherFailure => "Failing in another way",
+            Kind::Lost => "Decided no more",
+            Kind::Mended => "Failing no more",
+            Kind::Gained => "Decided now",
+            Kind::Other => "As expected in another way",
+        }
+    }
+
+    /// The kind of a change from one verdict to another.
+    pub fn of(from: Verdict, to: Verdict) -> Kind {
         let decides = |verdict| !matches!(verdict, Verdict::Skip | Verdict::Inconclusive | Verdict::NotRun);
         match (is_expected(from), is_expected(to)) {
             _ if to == Verdict::NotRun => Kind::Lost,

@@ -22,7 +22,7 @@ pub fn print_diff(out: &mut impl Write, [from, to]: [&Side; 2], diff: &Diff, all
             writeln!(out, "{:<6}{about}", if n == 0 { word } else { "" })?;
         }
     }
-    for kind in [Kind::NewlyFailing, Kind::OtherFailure, Kind::Lost, Kind::Mended, Kind::Gained, Kind::Other] {
+    for kind in Kind::ALL {
         verdicts(out, kind, diff.changed.iter().filter(|changed| changed.kind == kind).collect(), all)?;
     }
     for (cells, side) in diff.alone.iter().zip(["from", "to"]) {
@@ -58,15 +58,7 @@ fn verdicts(out: &mut impl Write, kind: Kind, cells: Vec<&Changed>, all: bool) -
     if cells.is_empty() {
         return Ok(());
     }
-    let title = match kind {
-        Kind::NewlyFailing => "Newly failing",
-        Kind::OtherFailure => "Failing in another way",
-        Kind::Lost => "Decided no more",
-        Kind::Mended => "Failing no more",
-        Kind::Gained => "Decided now",
-        Kind::Other => "As expected in another way",
-    };
-    writeln!(out, "\n{title}: {}", count(cells.len()))?;
+    writeln!(out, "\n{}: {}", kind.title(), count(cells.len()))?;
     // Cells of the same change for the same reason are one entry.
     let mut entries: Vec<(&Changed, Vec<&str>)> = Vec::new();
     for changed in cells {

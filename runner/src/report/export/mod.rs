@@ -59,7 +59,7 @@ impl Judged {
 
     /// The release of the host's kernel, as `uname -r` has it.
     pub fn kernel(&self) -> &str {
-        columns::kernel(&self.run)
+        columns::kernel(&self.run.header)
     }
 
     /// The policies that governed, as a list.

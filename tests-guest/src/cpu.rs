@@ -17,6 +17,11 @@ pub fn report_mtrrs_and_width(out: &mut Out) {
     out.cpuid(leaf(0x8000_0008, 0));
 }
 
+/// MAXPHYADDR: bits of a physical address.
+pub fn maxphyaddr() -> u8 {
+    leaf(0x8000_0008, 0).registers[0] as u8
+}
+
 /// CR3: the physical address of the page tables.
 pub fn cr3() -> u64 {
     let value;

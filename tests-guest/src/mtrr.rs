@@ -3,16 +3,12 @@
 
 use crate::report::Out;
 use crate::sweep::{cr0_once, msr_once};
-use crate::values::VALID;
 use crate::{cache, cpu, cr0, guard, msr, paging};
+use wire::firmware;
+pub use wire::firmware::{ENABLE, FIXED_ENABLE};
 use wire::layout::{CR0_CD, CR0_NW, FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0};
 use wire::memtype::MemType;
 use wire::register::{Place, Register};
-
-/// IA32_MTRR_DEF_TYPE.E: MTRRs are enabled.
-pub const ENABLE: u64 = 1 << 11;
-/// IA32_MTRR_DEF_TYPE.FE: fixed-range MTRRs are enabled.
-pub const FIXED_ENABLE: u64 = 1 << 10;
 
 /// Reports all that decides memory types on the vCPU that boots, as found: MTRRs, PAT, CR0.
 pub fn report(out: &mut Out) {
@@ -61,8 +57,7 @@ pub fn raw_pair(out: &mut Out, n: u32, base: u64, mask: u64, memtype: MemType) {
 
 /// The mask of a variable pair for a size that is a power of two, with V.
 pub fn mask(size: u64) -> u64 {
-    let maxphyaddr = cpu::leaf(0x8000_0008, 0).registers[0] & 0xff;
-    ((1 << maxphyaddr) - size) | VALID
+    firmware::mask(size, cpu::maxphyaddr())
 }
 
 /// A page in a fixed range: the register, the byte in it, and the page's address.

@@ -1,16 +1,14 @@
 //! What firmware and Linux do to the MTRRs of a vCPU as they start it, step by step, by their published source.
 
-use crate::mtrr::{ENABLE, FIXED_ENABLE, mask};
 use crate::report::Out;
 use crate::sweep::{write_cr0, write_msr};
-use crate::{cache, cr0, paging};
-use wire::layout::{CR0_CD, CR0_NW, FIXED_MTRRS, HIGH_MEMORY, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, VARIABLE_MTRRS};
+use crate::{cache, cpu, cr0, paging};
+use wire::firmware::{self, ENABLE, FIXED_ENABLE, ON, fixed};
+use wire::layout::{CR0_CD, CR0_NW, FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, VARIABLE_MTRRS};
 use wire::memtype::MemType;
 use wire::outcome::Outcome;
 use wire::register::{Place, Register};
 
-/// IA32_MTRR_DEF_TYPE as all of them leave it: enabled, fixed ranges too, and WB.
-pub const ON: u64 = ENABLE | FIXED_ENABLE | MemType::Wb as u64;
 /// Linux, arch/x86/mm/pat/memtype.c:pat_init, and pat_bp_init since 6.3: WB, WC, UC-, UC, WB, WP, UC-, WT.
 pub const LINUX_PAT: u64 = u64::from_le_bytes([6, 1, 7, 0, 6, 5, 7, 4]);
 
@@ -57,23 +55,9 @@ impl Op {
     }
 }
 
-/// SeaBIOS, src/fw/mtrr.c:mtrr_setup, where pcimem_start is `hole`: fixed ranges are WB up to 640 KiB, UC up to 768 KiB
-/// and WP from there on; variable range 0 is UC from the hole to 4 GiB; the default type is WB. CR0.CD stays clear
-/// meanwhile. The vCPU that boots keeps each write for the others, which do the same, one at a time
-/// (src/fw/smp.c:wrmsr_smp, handle_smp).
+/// SeaBIOS: [`firmware::seabios`].
 pub fn seabios(hole: u64, op: &mut dyn FnMut(Op)) {
-    op(Op::Msr(MTRR_DEF_TYPE, 0));
-    for (n, index) in FIXED_MTRRS.into_iter().enumerate() {
-        let memtype = match n {
-            0 | 1 => MemType::Wb,
-            2 => MemType::Uc,
-            _ => MemType::Wp,
-        };
-        op(Op::Msr(index, fixed(memtype)));
-    }
-    clear_variable(op);
-    variable(hole, op);
-    op(Op::Msr(MTRR_DEF_TYPE, ON));
+    firmware::seabios(hole, cpu::maxphyaddr(), &mut |index, value| op(Op::Msr(index, value)));
 }
 
 /// OVMF since SecMtrrSetup came, OvmfPkg/Sec/SecMain.c: SEC enables MTRRs with default type WB, fixed ranges off.
@@ -145,16 +129,9 @@ fn mtrr_lib(before: u64, op: &mut dyn FnMut(Op), write: impl FnOnce(&mut dyn FnM
 }
 
 fn clear_variable(op: &mut dyn FnMut(Op)) {
-    (MTRR_PHYSBASE0..MTRR_PHYSBASE0 + 2 * VARIABLE_MTRRS).for_each(|index| op(Op::Msr(index, 0)));
+    firmware::clear_variable(&mut |index, value| op(Op::Msr(index, value)));
 }
 
-/// Variable range 0 is UC from the hole to 4 GiB.
 fn variable(hole: u64, op: &mut dyn FnMut(Op)) {
-    op(Op::Msr(MTRR_PHYSBASE0, hole | MemType::Uc as u64));
-    op(Op::Msr(MTRR_PHYSBASE0 + 1, mask(HIGH_MEMORY - hole)));
-}
-
-/// A fixed-range MTRR all of whose ranges are of one type.
-fn fixed(memtype: MemType) -> u64 {
-    u64::from_le_bytes([memtype as u8; 8])
+    firmware::variable(hole, cpu::maxphyaddr(), &mut |index, value| op(Op::Msr(index, value)));
 }

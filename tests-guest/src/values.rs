@@ -1,12 +1,11 @@
 //! Values for MTRRs and the PAT that tell one register from another, and one byte of it from the next.
 
 use crate::guard::RANGE_MTRRS;
+pub use wire::firmware::VALID;
 use wire::layout::{MTRR_PHYSBASE0, VARIABLE_MTRRS};
 
 /// IA32_MTRR_DEF_TYPE: E, FE, and type WB.
 pub const ENABLED: u64 = 0xc06;
-/// IA32_MTRR_PHYSMASKn: V, the pair is in use.
-pub const VALID: u64 = 1 << 11;
 /// Type WB.
 pub const WB: u64 = 6;
 /// For a fixed-range MTRR: valid types other than UC, and other ones in neighbouring bytes, so that a byte that moves

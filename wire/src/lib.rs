@@ -17,6 +17,7 @@ extern crate alloc;
 
 pub mod coherence;
 pub mod entry;
+pub mod firmware;
 pub mod frame;
 pub mod history;
 pub mod host;

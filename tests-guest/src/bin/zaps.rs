@@ -33,6 +33,7 @@ use guest::smp::Cpu;
 use guest::startup::{self, Done, OVMF_PEI, Op};
 use guest::touch::SLOT;
 use guest::{cpu, paging, slot};
+use wire::firmware::ON;
 use wire::layout::{HIGH_MEMORY, HOLE, RAM, WINDOW};
 use wire::needs::Needs;
 use wire::record::Start;
@@ -158,7 +159,7 @@ static OVMF: Kind = Kind {
         boot.here(startup::ovmf_sec);
         OVMF_PEI.into_iter().for_each(|phase| boot.here(|op| phase(hole, op)));
         let sync = |before| move |op: &mut dyn FnMut(Op)| startup::ovmf_sync(hole, before, op);
-        boot.on_others(out, &[&sync(0), &sync(startup::ON)]);
+        boot.on_others(out, &[&sync(0), &sync(ON)]);
     },
 };
 

@@ -87,6 +87,19 @@ fn a_report_in_a_file_is_there_as_a_whole_or_not_at_all() {
 }
 
 #[test]
+fn the_picture_of_types_is_plain_where_no_terminal_is() {
+    let run = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../results/reference/bochs/bare");
+    let report = kvm_memtype().args(["report", "--matrix"]).arg(&run).env_remove("NO_COLOR").assert().code(0);
+    let said = String::from_utf8(report.get_output().stdout.clone()).unwrap();
+    // A CPU's own table: SDM Vol. 3A, "Effective Page-Level Memory Types".
+    assert!(
+        said.contains("\n  WP    UC    WC    WC    WT    WP    WP      UC    UC    UC    UC    UC    UC\n"),
+        "{said}"
+    );
+    assert!(!said.contains(['\u{1b}', '!']), "{said}");
+}
+
+#[test]
 fn a_typo_in_a_configuration_is_shown_with_its_place() {
     for (path, text, said) in [
         (

@@ -335,6 +335,10 @@ pub struct Report {
     /// `--format json`, a line for each page.
     #[arg(long, conflicts_with = "leaves")]
     pub types: bool,
+    /// Print no verdicts, but the types that the pages got that were timed, as a small table for each VM configuration: a row
+    /// for each MTRR type, a column for each type of the PAT, with marks where they are not as they should be.
+    #[arg(long, conflicts_with_all = ["leaves", "types", "zaps", "format"])]
+    pub matrix: bool,
     /// Print no verdicts, but tables in Markdown of what boots cost (suite zaps), with a column for each run: how often KVM
     /// zapped, how many SPTEs it zapped and made again, ticks in zaps, and time.
     #[arg(long, conflicts_with_all = ["leaves", "types", "format"])]

@@ -8,7 +8,7 @@ use super::{Done, Failure, html, judged, shown};
 use crate::judge::Judge;
 use crate::replace::replace;
 use crate::report::export::{self, Judged, junit, kcidb, ktap, lava, markdown, prometheus};
-use crate::report::{self, Boots, Leaves, Outcome};
+use crate::report::{self, Boots, Leaves, Outcome, Page};
 use crate::results::{self, Run};
 use anstream::StripStream;
 use std::io::{self, Write};
@@ -32,6 +32,9 @@ fn print(cli: &Cli, args: &Report, out: &mut dyn Write) -> Done {
     }
     if args.zaps {
         return zaps(cli, args, out);
+    }
+    if args.matrix {
+        return matrix(cli, args, out);
     }
     match args.format {
         ReportFormat::Human => lines(cli, args, Format::Human, out),
@@ -80,13 +83,30 @@ fn lines(cli: &Cli, args: &Report, format: Format, out: &mut dyn Write) -> Done 
     shown::again(format, out, &known)
 }
 
-/// Prints the memory types of the pages that were timed in the run in `dir`.
-fn types(cli: &Cli, format: Format, dir: &Path, mut out: &mut dyn Write) -> Done {
+/// The pages that were timed in the run in `dir`.
+fn pages(cli: &Cli, dir: &Path) -> Result<Vec<Page>, Failure> {
     let (policies, deviations) = Knowledge::load(cli.config.as_deref())?.models(Judging { no_deviations: false })?;
     let run = Run::read(dir)?;
     let policies = policies.asked(run.header.policy.as_deref())?;
     let pages = report::pages(&Judge::new(&policies, &deviations), &run);
-    let pages = pages.map_err(|error| Failure::Broken(error.to_string()))?;
+    pages.map_err(|error| Failure::Broken(error.to_string()))
+}
+
+/// Prints the types that pages got as small tables.
+fn matrix(cli: &Cli, args: &Report, mut out: &mut dyn Write) -> Done {
+    for (at, run) in args.runs.iter().enumerate() {
+        let pages = pages(cli, &results::find(&cli.results, run)?)?;
+        if args.runs.len() > 1 {
+            writeln!(out, "{}# {run}\n", if at > 0 { "\n" } else { "" })?;
+        }
+        report::print_matrix(&mut out, &pages)?;
+    }
+    Ok(Outcome::AsExpected)
+}
+
+/// Prints the memory types of the pages that were timed in the run in `dir`.
+fn types(cli: &Cli, format: Format, dir: &Path, mut out: &mut dyn Write) -> Done {
+    let pages = pages(cli, dir)?;
     match format {
         Format::Human => report::print_types(&mut out, &pages)?,
         Format::Json => {

@@ -16,13 +16,14 @@ use crate::machine::choose::{Chosen, Wanted, choose};
 use crate::machine::{Limits, Machine};
 use crate::plan::shard::Part;
 use crate::plan::{Cell, Plan};
-use crate::report::{CellVerdict, Cells, Repeats, Reporter, Tally, counted, is_expected};
+use crate::report::{CellVerdict, Cells, RAM, Repeats, Reporter, Tally, counted, is_expected, pages, print_matrix};
 use crate::results::{self, Header, Intent, PlannedCell, Resumed, Shard, Writer};
 use crate::witness::{self, Choice, Kind, Kinds};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::{BTreeMap, HashSet};
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wire::needs::Needs;
@@ -290,6 +291,9 @@ impl Session<'_> {
         // A signal after the last cell interrupts nothing.
         let interrupted = missing.iter().any(|missing| missing.broken);
         missing.into_iter().try_for_each(|verdict| verdicts.take(verdict))?;
+        if self.args.format == Format::Human && self.args.repeat.get() == 1 {
+            self.picture(&verdicts.dir)?;
+        }
         verdicts.reporter.end(&verdicts.tally)?;
         results::write_verdicts(&verdicts.dir, &verdicts.all)?;
         if interrupted {
@@ -297,6 +301,21 @@ impl Session<'_> {
             return Err(Failure::Broken(again));
         }
         Ok(verdicts)
+    }
+
+    /// Prints the memory types that pages of RAM got, where any was timed.
+    fn picture(&self, dir: &Path) -> Result<(), Failure> {
+        let pages = pages(&self.judge, &results::Run::read(dir)?);
+        let mut pages = pages.map_err(|error| Failure::Broken(error.to_string()))?;
+        pages.retain(|page| page.asked.target == RAM);
+        if pages.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            stdout(),
+            "\nMemory types that pages got, by what was asked for (report --matrix has those of all targets):\n"
+        )?;
+        Ok(print_matrix(&mut stdout(), &pages)?)
     }
 
     fn cells(
@@ -335,9 +354,12 @@ impl Session<'_> {
             let verdict = cells.verdict(&self.judge, &result);
             let ends = header.fail_fast && !is_expected(verdict.judgement.verdict);
             failed.fetch_or(ends, Ordering::Relaxed);
-            bar.set_message(result.cell);
+            bar.suspend(|| verdicts.take(verdict))?;
+            let surprises = verdicts.tally.surprises();
+            let said = if surprises > 0 { format!("{surprises} not as expected, ") } else { String::new() };
+            bar.set_message(said + &result.cell);
             bar.inc(1);
-            bar.suspend(|| verdicts.take(verdict))
+            Ok(())
         };
         execution.cells(&todo, each)?;
         bar.finish_and_clear();
@@ -373,6 +395,9 @@ fn progress(cells: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{spinner} {pos}/{len} {wide_bar} {elapsed} {msg:40!}");
-    ProgressBar::new(cells).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let style = ProgressStyle::with_template("{spinner} {pos}/{len} {wide_bar} {elapsed}, {eta} left  {msg:50!}");
+    let bar = ProgressBar::new(cells).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    // A cell may take long; once a second costs no measurement anything.
+    bar.enable_steady_tick(Duration::from_secs(1));
+    bar
 }

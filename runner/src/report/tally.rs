@@ -61,6 +61,11 @@ impl Tally {
         self.verdicts.get(&verdict).copied().unwrap_or(0)
     }
 
+    /// Cells with a verdict that is a surprise.
+    pub fn surprises(&self) -> u64 {
+        self.verdicts.iter().filter(|(verdict, _)| !is_expected(**verdict)).map(|(_, count)| count).sum()
+    }
+
     /// All cells.
     pub fn cells(&self) -> u64 {
         self.verdicts.values().sum()
@@ -81,7 +86,7 @@ impl Tally {
     pub fn outcome(&self) -> Outcome {
         if self.broken > 0 {
             Outcome::Broken
-        } else if self.decided() && self.verdicts.keys().all(|&verdict| is_expected(verdict)) {
+        } else if self.decided() && self.surprises() == 0 {
             Outcome::AsExpected
         } else {
             Outcome::Surprise

@@ -12,6 +12,9 @@ use std::io::{self, Write};
 use wire::probe::Probe;
 use wire::record::Timed;
 
+/// The target of a page in a VM's own memory.
+pub const RAM: &str = "ram";
+
 /// What is behind a page, and what the guest asked for on the vCPU that timed it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -92,7 +95,7 @@ impl Asked {
             _ if timed.times.get(Probe::Walk).is_some() => "page-table",
             (true, _) => "host-mmio",
             (false, true) => "read-only",
-            (false, false) => "ram",
+            (false, false) => RAM,
         };
         Asked { vm: vm.to_owned(), target, mtrr: or_dash(mtrr), pat: or_dash(pat), cd }
     }

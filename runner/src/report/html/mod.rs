@@ -1,6 +1,6 @@
 //! The HTML report: one file that holds all of it, and asks no network.
 //!
-//! [`cell`] looks at a cell, [`gather`] at those of a run on all CPUs, [`data`] makes numbers of them, and [`page`] puts them into
+//! [`mod@cell`] looks at a cell, [`mod@gather`] at those of a run on all CPUs, [`data`] makes numbers of them, and [`page`] puts them into
 //! a file with the style and the script beside it.
 
 mod cell;

@@ -1,10 +1,10 @@
-//! A LAVA job: the actions that boot a kernel as the fleet's file says, then a test definition that fetches the program, runs each suite,
-//! and tells LAVA of each cell.
+//! A LAVA job: the actions that boot a kernel as the fleet's file says, then a test definition that fetches the program,
+//! runs each suite, and tells LAVA of each cell.
 
 use super::file::{Fleet, Host, Kernel};
 use super::{Job, Yaml};
 
-/// Minutes that LAVA gives to a connection that says nothing. A suite can be silent for as long as one of its cells takes.
+/// Minutes that LAVA waits for a prompt. While a test runs, silence is no failure.
 const SILENT: i64 = 10;
 
 /// The job for shard `shard` of a kernel on a host.

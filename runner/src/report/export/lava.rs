@@ -1,5 +1,5 @@
-//! The format `lava`: what a test shell of LAVA reads off the console, a family as a test set and a cell as a test case in it
-//! (`lava_dispatcher/actions/test/shell.py`, `signal_test_case` and `signal_test_set`).
+//! The format `lava`: what a test shell of LAVA reads off the console, a family as a test set and a cell as a test case
+//! in it (`lava_dispatcher/actions/test/shell.py`, `signal_test_case` and `signal_test_set`).
 
 use super::Judged;
 use crate::judge::Verdict;

@@ -67,7 +67,7 @@ impl Execution<'_> {
                 if let Some(Err(why)) = hazard::of(cell.needs).map(|hazard| (self.before)(cell, hazard)) {
                     return CellResult { cell: cell.id.clone(), outcome: CellOutcome::Error(why) };
                 }
-                let (test, needs, limits) = (&cell.test, cell.needs, self.limits.with_points(cell.points));
+                let (test, needs, limits) = (&cell.test, cell.needs, self.limits.for_test(cell.points, cell.needs));
                 let watch = self.witness.witnesses.watch(true);
                 let job = Job {
                     elf: guest.elf,

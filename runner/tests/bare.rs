@@ -92,7 +92,7 @@ fn records(observed: &Observed) -> Vec<Record> {
     let mut reader = Reader::new(Some(RUN));
     let guest = observed.log.iter().filter_map(|line| match line {
         Line::Guest(line) => reader.line(line).expect("a good line"),
-        Line::Host(_) => None,
+        Line::Console(_) | Line::Host(_) => None,
     });
     guest.filter_map(|item| if let Item::Record(record) = item { Some(record) } else { None }).collect()
 }

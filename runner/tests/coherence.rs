@@ -48,7 +48,7 @@ fn judged(machine: &KvmMachine, family: &str, name: &str) -> Option<(Judgement, 
     let mut reader = Reader::new(Some(RUN));
     let lines = observed.log.iter().filter_map(|line| match line {
         Line::Guest(line) => reader.line(line).expect("a good line"),
-        Line::Host(_) => None,
+        Line::Console(_) | Line::Host(_) => None,
     });
     let records = lines.filter_map(|item| if let Item::Record(record) = item { Some(record) } else { None }).collect();
     Some((judgement, records))

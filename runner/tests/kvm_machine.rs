@@ -26,7 +26,7 @@ fn run(code: &[u8]) -> Option<Observed> {
 fn said(observed: &Observed) -> Vec<&str> {
     let lines = observed.log.iter().filter_map(|line| match line {
         Line::Guest(text) => Some(text.as_str()),
-        Line::Host(_) => None,
+        Line::Console(_) | Line::Host(_) => None,
     });
     lines.collect()
 }

@@ -129,6 +129,6 @@ fn value<'a>(line: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// A hexadecimal number; what is no digit counts as zero, since nobody could be told before the report has its run id.
-fn hex(digits: &[u8]) -> u64 {
+pub(crate) fn hex(digits: &[u8]) -> u64 {
     digits.iter().fold(0, |sum, &digit| sum << 4 | u64::from(char::from(digit).to_digit(16).unwrap_or(0)))
 }

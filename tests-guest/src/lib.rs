@@ -30,6 +30,7 @@ pub mod msr;
 pub mod mtrr;
 pub mod order;
 pub mod paging;
+pub mod process;
 pub mod registry;
 pub mod report;
 pub mod slot;

@@ -39,6 +39,14 @@ pub(crate) fn finish() -> ! {
     exit(EXIT_DONE)
 }
 
+/// Ends the guest because it cannot go on.
+pub fn give_up(reason: &str) -> ! {
+    let mut out = take();
+    out.panic(reason);
+    out.finish();
+    exit(EXIT_PANIC)
+}
+
 /// Ends the guest because of an exception that nobody waited for. An application processor leaves it to the vCPU that
 /// boots.
 pub(crate) fn die(area: &Area, death: Death) -> ! {
@@ -94,10 +102,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
         text.push(":");
         text.push_number(location.line());
     }
-    let mut out = take();
-    out.panic(core::str::from_utf8(&text.bytes[..text.len]).unwrap_or("a panic with a message that is not text"));
-    out.finish();
-    exit(EXIT_PANIC)
+    give_up(core::str::from_utf8(&text.bytes[..text.len]).unwrap_or("a panic with a message that is not text"))
 }
 
 /// Asked for by precompiled core, which was built to unwind; never called.

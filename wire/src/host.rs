@@ -27,6 +27,9 @@ pub enum HostRecord {
     /// (`arch/x86/kvm/mmu/mmu.c`), which took so many ticks of the host's time-stamp counter; what it zapped stands before:
     /// `zap 0 10000000000000 1a2b3`
     Zap { start: u64, end: u64, ticks: u64 },
+    /// The VM has a kernel that is none of ours, at this entry, with so many bytes of memory from GPA 0 on. It tells nothing of
+    /// what it does to its vCPUs and to memory: `kernel 39c2030 8000000`
+    Kernel { entry: u64, memory: u64 },
 }
 
 impl fmt::Display for HostRecord {
@@ -42,6 +45,7 @@ impl fmt::Display for HostRecord {
             }
             HostRecord::Spte { gfn, level, old, new } => write!(f, "spte {gfn:x} {level:x} {old:x} {new:x}"),
             HostRecord::Zap { start, end, ticks } => write!(f, "zap {start:x} {end:x} {ticks:x}"),
+            HostRecord::Kernel { entry, memory } => write!(f, "kernel {entry:x} {memory:x}"),
         }
     }
 }
@@ -79,6 +83,7 @@ impl FromStr for HostRecord {
                 end: words.hex("a guest page frame")?,
                 ticks: words.hex("a number of ticks")?,
             },
+            "kernel" => HostRecord::Kernel { entry: words.hex("an address")?, memory: words.hex("a size")? },
             other => return Err(TextError::new("a host record", other)),
         };
         words.end()?;
@@ -437,6 +442,7 @@ pub(crate) mod tests {
                 HostRecord::MmioWrite { cpu, width, gpa, value },
                 HostRecord::Spte { gfn: gpa, level: width, old: value, new: !value },
                 HostRecord::Zap { start: gpa, end: !gpa, ticks: value },
+                HostRecord::Kernel { entry: gpa, memory: value },
             ] {
                 prop_assert_eq!(record.to_string().parse(), Ok(record));
             }

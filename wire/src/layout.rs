@@ -2,6 +2,8 @@
 
 /// I/O port of the serial line (COM1 data register), one byte a write.
 pub const SERIAL_PORT: u16 = 0x3f8;
+/// I/O port of the embedded VMM that takes what a Linux kernel prints (COM2 data register).
+pub const CONSOLE_PORT: u16 = 0x2f8;
 /// I/O port that ends the guest: a write of [`EXIT_DONE`] or [`EXIT_PANIC`]. QEMU's `isa-debug-exit` sits at the same
 /// place and turns a value `v` into the process status `v << 1 | 1`.
 pub const EXIT_PORT: u16 = 0xf4;

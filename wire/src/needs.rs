@@ -52,8 +52,11 @@ impl Needs {
     /// Memslots with the flag of [`SlotType::Wc`](crate::step::SlotType::Wc).
     pub const SLOT_WC: Needs = Needs(1 << 29);
 
+    /// A Linux kernel that the user names, whose init the guest is.
+    pub const LINUX: Needs = Needs(1 << 30);
+
     /// Each flag with the word that stands for it in lists and in skip reasons.
-    pub const WORDS: [(Needs, &'static str); 20] = [
+    pub const WORDS: [(Needs, &'static str); 21] = [
         (Needs::STEPS, "host-steps"),
         (Needs::APIC, "apic"),
         (Needs::ONE_REG, "one-reg"),
@@ -74,6 +77,7 @@ impl Needs {
         (Needs::HAZARD_APIC, "hazard-apic"),
         (Needs::SLOT_NON_COHERENT_DMA, "slot-non-coherent-dma"),
         (Needs::SLOT_WC, "slot-wc"),
+        (Needs::LINUX, "linux-kernel"),
     ];
 
     /// What a memslot with that kind of memory needs of the host, besides memslots.

@@ -98,7 +98,7 @@ pub fn timed(machine: &KvmMachine) -> Result<TimedCost, MachineError> {
     let mut reader = Reader::new(Some(run));
     let is_timed = |line: &&Line| match line {
         Line::Guest(line) => matches!(reader.line(line), Ok(Some(Item::Record(Record::Timed(_))))),
-        Line::Host(_) => false,
+        Line::Console(_) | Line::Host(_) => false,
     };
     let pages = observed.log.iter().filter(is_timed).count();
     Ok(TimedCost { pages, seconds: observed.micros as f64 / 1e6 })

@@ -234,7 +234,7 @@ pub struct Run {
     /// stats and sptes, and those that the suite names, as far as the host allows.
     #[arg(long, value_name = "LIST")]
     pub witness: Option<Kinds>,
-    /// Seconds after which a guest is given up, and 20 ms more for each point that its test makes.
+    /// Seconds after which a guest is given up, and 20 ms more for each point that its test makes, 600 s more for a kernel.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
     /// How to print.

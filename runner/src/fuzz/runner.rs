@@ -65,7 +65,7 @@ impl Runner for Machinery<'_> {
             module: &module,
             needs: self.needs.and(Needs::cpus(history.cpus)),
             vm,
-            limits: self.limits.with_points(history.points()),
+            limits: self.limits.for_test(history.points(), self.needs),
             watch: watch.as_ref(),
         };
         let observed = self.machine.run(&job);

@@ -2,9 +2,10 @@
 
 use super::dma::{Provider, Spec};
 use super::hazard::Target;
+use super::linux::Linux;
 use super::mmio::{self, HostMmio};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fmt, io};
 use wire::step::Hazard;
 
@@ -29,6 +30,10 @@ pub struct Named {
     #[arg(long, value_name = "TARGET")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub destructive: Vec<Target>,
+    /// Boot this Linux kernel, a vmlinux, in the cells that want one.
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linux: Option<PathBuf>,
 }
 
 /// As on a command line, each argument behind a space.
@@ -41,7 +46,8 @@ impl fmt::Display for Named {
             write!(f, " --host-mmio {target}")?;
         }
         f.write_str(if self.host_mmio_in_use_ok { " --host-mmio-in-use-ok" } else { "" })?;
-        self.destructive.iter().try_for_each(|target| write!(f, " --destructive {target}"))
+        self.destructive.iter().try_for_each(|target| write!(f, " --destructive {target}"))?;
+        self.linux.as_ref().map_or(Ok(()), |linux| write!(f, " --linux {}", linux.display()))
     }
 }
 
@@ -77,6 +83,8 @@ pub struct Devices {
     pub mmio: Option<HostMmio>,
     /// Pages for destructive cells.
     pub hazards: Vec<(Hazard, HostMmio)>,
+    /// A kernel to boot.
+    pub linux: Option<Linux>,
 }
 
 impl Devices {
@@ -100,6 +108,7 @@ impl Devices {
             hazards,
             dma: named.dma.as_ref().map(|spec| spec.open(root)).transpose()?,
             mmio: named.host_mmio.as_ref().map(bar).transpose()?,
+            linux: named.linux.as_deref().map(Linux::open).transpose()?,
         })
     }
 
@@ -110,7 +119,7 @@ impl Devices {
 
     /// Whether none was named.
     pub fn is_empty(&self) -> bool {
-        self.dma.is_none() && self.mmio.is_none() && self.hazards.is_empty()
+        self.dma.is_none() && self.mmio.is_none() && self.hazards.is_empty() && self.linux.is_none()
     }
 }
 
@@ -126,9 +135,10 @@ mod tests {
             host_mmio: Some("0000:00:02.0:2".parse().unwrap()),
             host_mmio_in_use_ok: true,
             destructive: ["vga-hole", "0000:00:03.0"].map(|target| target.parse().unwrap()).into(),
+            linux: Some("/boot/vmlinux".into()),
         };
         let words = " --dma mdev=mtty-1 --host-mmio 0000:00:02.0:2 --host-mmio-in-use-ok \
-                     --destructive vga-hole --destructive 0000:00:03.0";
+                     --destructive vga-hole --destructive 0000:00:03.0 --linux /boot/vmlinux";
         for (named, said) in [(none, ""), (some, words)] {
             assert_eq!(named.to_string(), said);
             assert_eq!(serde_json::from_str::<Named>(&serde_json::to_string(&named).unwrap()).unwrap(), named);

@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod facts;
 pub mod hazard;
 pub mod kvm;
+pub mod linux;
 pub mod mmio;
 pub mod module;
 pub mod pci;

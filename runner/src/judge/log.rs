@@ -2,12 +2,16 @@
 
 use crate::machine::{End, Line};
 use crate::model::{Event, events};
+use std::collections::VecDeque;
 use wire::host::HostRecord;
 use wire::record::{Record, Trap};
 use wire::stream::{Item, Reader, StreamError};
 
 /// The most events that a log may hold. No test comes near; a guest that goes wild cannot keep the judge busy for ever.
 const MOST_EVENTS: usize = 1 << 22;
+
+/// How many lines of a console are kept.
+const LAST_LINES: usize = 4;
 
 /// What a log as a whole says, besides its events.
 #[derive(Debug, Default)]
@@ -24,6 +28,8 @@ pub struct Account {
     pub skip: Option<String>,
     /// How the guest died by its own account.
     pub died: Option<String>,
+    /// What a Linux guest printed last.
+    pub console: VecDeque<String>,
 }
 
 /// Reads `log` of test `test` in run `run` (any, where there is none), and gives each event with the index of its line.
@@ -34,6 +40,13 @@ pub fn read(log: &[Line], end: &End, test: &str, run: Option<u64>, mut take: imp
             Line::Host(record) => {
                 account.points += u64::from(is_done(&Event::Host(record)));
                 take(index, Event::Host(record));
+                continue;
+            }
+            Line::Console(line) => {
+                account.console.push_back(line.clone());
+                if account.console.len() > LAST_LINES {
+                    account.console.pop_front();
+                }
                 continue;
             }
             Line::Guest(line) => match reader.line(line) {

@@ -127,7 +127,12 @@ impl<'a> Tally<'a> {
         applying: &[&'a Deviation],
         least: u64,
     ) -> (Verdict, String) {
-        let (verdict, reason) = self.of_the_guest(end, account, applying, least);
+        let (verdict, mut reason) = self.of_the_guest(end, account, applying, least);
+        let died = matches!(verdict, Verdict::Error | Verdict::Timeout | Verdict::Crash);
+        if died && !account.console.is_empty() {
+            let last: Vec<&str> = account.console.iter().map(String::as_str).collect();
+            reason += &format!("; Linux printed last: {}", last.join(" | "));
+        }
         let Some(first) = self.against.first() else { return (verdict, reason) };
         let more =
             if self.against.len() > 1 { format!(" ({} lines in all)", self.against.len()) } else { String::new() };

@@ -50,7 +50,7 @@ pub fn choose(wanted: Option<Wanted>, devices: Devices, pins: &[usize]) -> Resul
     let alone = !devices.is_empty();
     match wanted {
         Some(Wanted::QemuKvm | Wanted::QemuTcg | Wanted::Bochs) if alone => Err(MachineError {
-            what: "--dma, --host-mmio and --destructive are for machine kvm".to_owned(),
+            what: "--dma, --host-mmio, --destructive and --linux are for machine kvm".to_owned(),
             source: None,
         }),
         Some(Wanted::Kvm) => chosen(kvm(devices, pins)?),

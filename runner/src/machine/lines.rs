@@ -8,12 +8,25 @@ pub const LONGEST: usize = 64 << 10;
 /// Cuts what a guest sends at its line feeds, which are dropped.
 ///
 /// A byte that is not UTF-8 is shown as `\xNN`. A line's place in the log is where its last byte came.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LineSplitter {
     pending: Vec<u8>,
+    /// Which line of a log it makes.
+    line: fn(String) -> Line,
+}
+
+impl Default for LineSplitter {
+    fn default() -> Self {
+        LineSplitter::of(Line::Guest)
+    }
 }
 
 impl LineSplitter {
+    /// One that makes such lines.
+    pub fn of(line: fn(String) -> Line) -> Self {
+        LineSplitter { pending: Vec::new(), line }
+    }
+
     /// Takes the next bytes and appends the lines that they complete to `log`.
     pub fn push(&mut self, mut bytes: &[u8], log: &mut Vec<Line>) {
         while !bytes.is_empty() {
@@ -44,7 +57,7 @@ impl LineSplitter {
             }
         }
         self.pending.clear();
-        Line::Guest(text)
+        (self.line)(text)
     }
 }
 

@@ -12,6 +12,7 @@ const RECORD_COST: usize = 40;
 pub struct Log {
     lines: Vec<Line>,
     splitter: LineSplitter,
+    console: LineSplitter,
     left: usize,
 }
 
@@ -22,7 +23,10 @@ pub struct Full;
 impl Log {
     /// A log for `bytes` bytes.
     pub fn new(bytes: usize) -> Self {
-        Log { lines: Vec::new(), splitter: LineSplitter::default(), left: bytes }
+        // A console ends its lines as a terminal wants them.
+        let console = LineSplitter::of(|line| Line::Console(line.trim_end_matches('\r').to_owned()));
+        let splitter = LineSplitter::default();
+        Log { lines: Vec::new(), splitter, console, left: bytes }
     }
 
     /// Takes bytes of the serial line.
@@ -32,6 +36,16 @@ impl Log {
     pub fn serial(&mut self, bytes: &[u8]) -> Result<(), Full> {
         self.left = self.left.checked_sub(bytes.len()).ok_or(Full)?;
         self.splitter.push(bytes, &mut self.lines);
+        Ok(())
+    }
+
+    /// Takes bytes that a Linux guest prints on its console.
+    ///
+    /// # Errors
+    /// The bound is reached; the bytes are dropped.
+    pub fn console(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        self.left = self.left.checked_sub(bytes.len()).ok_or(Full)?;
+        self.console.push(bytes, &mut self.lines);
         Ok(())
     }
 
@@ -53,6 +67,7 @@ impl Log {
     /// All of it.
     pub fn finish(mut self) -> Vec<Line> {
         self.splitter.finish(&mut self.lines);
+        self.console.finish(&mut self.lines);
         self.lines
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod bochs;
 pub mod choose;
+pub mod cpio;
 mod end;
 mod foreign;
 pub mod kvm;
@@ -64,11 +65,19 @@ impl Default for Limits {
 impl Limits {
     /// The time that a test gets for each point that it makes, on top.
     const A_POINT: Duration = Duration::from_millis(20);
+    /// The time and the bytes that a test gets on top which boots a kernel: under a hypervisor that is emulated itself it takes
+    /// minutes.
+    const A_KERNEL: (Duration, usize) = (Duration::from_secs(600), 32 << 20);
 
-    /// Those of a test that makes that many points: a long one is no hung one.
-    pub fn with_points(self, points: u64) -> Limits {
-        let more = Self::A_POINT.saturating_mul(points.try_into().unwrap_or(u32::MAX));
-        Limits { timeout: self.timeout.saturating_add(more), ..self }
+    /// Those of a test that makes that many points and needs this: a long one is no hung one.
+    pub fn for_test(self, points: u64, needs: Needs) -> Limits {
+        let mut more = Self::A_POINT.saturating_mul(points.try_into().unwrap_or(u32::MAX));
+        let mut output = self.output;
+        if needs.has(Needs::LINUX) {
+            more = more.saturating_add(Self::A_KERNEL.0);
+            output = output.saturating_add(Self::A_KERNEL.1);
+        }
+        Limits { timeout: self.timeout.saturating_add(more), output }
     }
 }
 
@@ -93,6 +102,8 @@ pub struct Observed {
 pub enum Line {
     /// A line that came over the serial line, whatever is in it. In a results file: `<` and the line.
     Guest(String),
+    /// What a Linux guest printed on its console. In a results file: `|` and the line.
+    Console(String),
     /// The VMM's own account. In a results file: `>` and the record.
     Host(HostRecord),
 }
@@ -101,6 +112,7 @@ impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Line::Guest(line) => write!(f, "<{line}"),
+            Line::Console(line) => write!(f, "|{line}"),
             Line::Host(record) => write!(f, ">{record}"),
         }
     }
@@ -116,10 +128,11 @@ impl FromStr for Line {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Self, String> {
-        match (s.strip_prefix('<'), s.strip_prefix('>')) {
-            (Some(line), _) => Ok(Line::Guest(line.to_owned())),
-            (_, Some(record)) => record.parse().map(Line::Host).map_err(|e| format!("host record {record:?}: {e}")),
-            _ => Err(format!("{s:?} is no line of a log: it starts with neither < (guest) nor > (host)")),
+        match s.split_at_checked(1) {
+            Some(("<", line)) => Ok(Line::Guest(line.to_owned())),
+            Some(("|", line)) => Ok(Line::Console(line.to_owned())),
+            Some((">", record)) => record.parse().map(Line::Host).map_err(|e| format!("host record {record:?}: {e}")),
+            _ => Err(format!("{s:?} is no line of a log: it starts with none of < (guest), > (host) and | (console)")),
         }
     }
 }

@@ -66,6 +66,10 @@ impl<'p> Replay<'p> {
                 let predicted = self.step(step, status, value);
                 decide(Action::Step(step), Effect::Reply { status, value }, predicted);
             }
+            // It tells nothing of what it does to memory.
+            Event::Host(HostRecord::Kernel { .. }) => self.state.foreign = true,
+            Event::Host(HostRecord::Spte { .. } | HostRecord::MmioRead { .. } | HostRecord::MmioWrite { .. })
+                if self.state.foreign => {}
             Event::Host(&HostRecord::MmioRead { width, gpa, value, .. }) => {
                 self.state.exits.push_back(Exit { write: false, width, gpa, value });
             }

@@ -54,6 +54,8 @@ pub struct State {
     cpus: BTreeMap<u8, Cpu>,
     /// CPUID as the guest reported it, by leaf and subleaf.
     pub cpuid: BTreeMap<(u32, u32), [u32; 4]>,
+    /// A kernel runs in it that tells nothing of what it does.
+    pub foreign: bool,
     /// KVM has the file that makes DMA non-coherent.
     pub plugged: bool,
     /// The VM's RAM, and the memslots that steps made.

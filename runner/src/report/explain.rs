@@ -50,7 +50,7 @@ pub fn explain(out: &mut impl Write, explained: &Explained<'_>, all: bool) -> io
     }
     // What a vCPU was like when it was made is long, and seldom what somebody looks for unless it is wrong.
     let guest =
-        observed.map_or(0, |observed| observed.log.iter().position(|line| matches!(line, Line::Guest(_))).unwrap_or(0));
+        observed.map_or(0, |observed| observed.log.iter().position(|line| !matches!(line, Line::Host(_))).unwrap_or(0));
     let shown = |point: &&Point| all || point.line >= guest || point.agrees != Some(true);
     let most = if all { usize::MAX } else { SAMPLE };
     let kinds: [(&str, Wanted); 4] = [
@@ -115,7 +115,7 @@ fn section(out: &mut impl Write, title: &str, points: Vec<&Point>, most: usize) 
 
 /// The log from line number `first`, counted from 0.
 fn log(out: &mut impl Write, observed: &Observed, first: usize, most: usize) -> io::Result<()> {
-    writeln!(out, "\nLog: < is the guest's, > is the VMM's own")?;
+    writeln!(out, "\nLog: < is the guest's, > is the VMM's own, | is a console's")?;
     for (number, line) in (1..).zip(&observed.log).skip(first).take(most) {
         writeln!(out, "  {number:>4} {line}")?;
     }

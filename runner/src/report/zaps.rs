@@ -143,18 +143,20 @@ impl fmt::Display for Millions {
     }
 }
 
-/// What was booted in a cell.
+/// What was booted in a cell: what a replay is of, or what family `linux` is.
 fn row(cell: &str, observed: &Observed) -> Row {
     let test = test(cell);
-    let name = test.split_once('/').map_or(test, |(_, name)| name);
+    let (family, name) = test.split_once('/').unwrap_or(("", test));
+    let name = name.split('-').next().unwrap_or(name);
+    let memory = memory(observed);
     let vcpus = host(observed).filter_map(|record| match record {
         HostRecord::Reset { at, .. } => Some(at.cpu + 1),
         _ => None,
     });
     Row {
-        boot: name.split('-').next().unwrap_or(name).to_owned(),
+        boot: if memory.kernel { format!("{family}, a real {name}") } else { name.to_owned() },
         vm: cell.split_once('@').map_or("default", |(_, vm)| vm).to_owned(),
-        memory: RAM + memory(observed).iter().map(|frames| (frames.end - frames.start) * PAGE).sum::<u64>(),
+        memory: memory.bytes(),
         vcpus: vcpus.max().unwrap_or(1),
     }
 }
@@ -162,22 +164,48 @@ fn row(cell: &str, observed: &Observed) -> Row {
 fn host(observed: &Observed) -> impl Iterator<Item = HostRecord> {
     observed.log.iter().filter_map(|line| match line {
         Line::Host(record) => Some(*record),
-        Line::Guest(_) => None,
+        Line::Guest(_) | Line::Console(_) => None,
     })
 }
 
-/// The frames of a guest's memory: of memslots of that kind. What the guest itself runs from is not among them: which
-/// of those pages a waiting vCPU touches between two zaps is chance.
-fn memory(observed: &Observed) -> Vec<Range<u64>> {
-    let frames = |record| match record {
-        HostRecord::Step {
-            step: Step::SetSlot { gpa, pages, memory: SlotMemory::Sparse, .. },
-            status: Status::Done,
-            ..
-        } => Some(gpa / PAGE..gpa / PAGE + u64::from(pages)),
-        _ => None,
-    };
-    host(observed).filter_map(frames).collect()
+/// A guest's memory, as far as what happens to it counts.
+#[derive(Debug, Default)]
+struct Memory {
+    frames: Vec<Range<u64>>,
+    /// A kernel runs from it, and uses all of it.
+    kernel: bool,
+}
+
+impl Memory {
+    /// With what a replay itself runs from.
+    fn bytes(&self) -> u64 {
+        let rest = if self.kernel { 0 } else { RAM };
+        rest + self.frames.iter().map(|frames| (frames.end - frames.start) * PAGE).sum::<u64>()
+    }
+
+    fn has(&self, gfn: u64) -> bool {
+        self.frames.iter().any(|frames| frames.contains(&gfn))
+    }
+}
+
+/// The memory of a guest: memslots of that kind, or all that a kernel has. What a replay itself runs from is not among
+/// it: which of those pages a waiting vCPU touches between two zaps is chance.
+fn memory(observed: &Observed) -> Memory {
+    host(observed).fold(Memory::default(), |mut memory, record| {
+        match record {
+            HostRecord::Step {
+                step: Step::SetSlot { gpa, pages, memory: SlotMemory::Sparse, .. },
+                status: Status::Done,
+                ..
+            } => memory.frames.push(gpa / PAGE..gpa / PAGE + u64::from(pages)),
+            HostRecord::Kernel { memory: bytes, .. } => {
+                memory.frames.push(0..bytes / PAGE);
+                memory.kernel = true;
+            }
+            _ => {}
+        }
+        memory
+    })
 }
 
 /// What the boot of a cell cost; nothing, where the cell holds none, or one that did not come to its end.
@@ -208,13 +236,13 @@ fn zaps(boot: &[HostRecord]) -> Zaps {
     })
 }
 
-fn leaves(boot: &[HostRecord], format: Format, memory: &[Range<u64>]) -> Leaves {
+fn leaves(boot: &[HostRecord], format: Format, memory: &Memory) -> Leaves {
     let (mut leaves, mut gone) = (Leaves::default(), HashSet::new());
     for record in boot {
         let HostRecord::Spte { gfn, level, old, new } = *record else { continue };
         let is_leaf = |spte| format.entry(spte, level) == Entry::Leaf;
         match (is_leaf(old), is_leaf(new)) {
-            _ if !memory.iter().any(|frames| frames.contains(&gfn)) => {}
+            _ if !memory.has(gfn) => {}
             (true, false) => {
                 leaves.zapped += 1;
                 gone.insert((gfn, level));

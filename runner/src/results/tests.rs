@@ -232,7 +232,7 @@ fn a_bad_line_is_named() {
         (
             4,
             r#"{"cell":"c","outcome":{"observed":{"log":["?"],"end":"shutdown","micros":1}}}"#,
-            "column 46: \"?\" is no line of a log: it starts with neither < (guest) nor > (host)",
+            "column 46: \"?\" is no line of a log: it starts with none of < (guest), > (host) and | (console)",
         ),
     ] {
         let mut bad = lines.clone();
@@ -262,6 +262,7 @@ fn line() -> impl Strategy<Value = Line> {
     };
     prop_oneof![
         any::<String>().prop_map(Line::Guest),
+        any::<String>().prop_map(Line::Console),
         proptest::collection::vec(any::<char>(), 0..40).prop_map(|chars| Line::Guest(chars.into_iter().collect())),
         (place(), any::<u64>()).prop_map(|(at, value)| Line::Host(HostRecord::Reset { at, value })),
         any::<(u8, u8, u64, u64)>().prop_map(|(cpu, width, gpa, value)| Line::Host(HostRecord::MmioRead {

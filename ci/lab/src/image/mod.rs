@@ -1,13 +1,12 @@
 //! The initial RAM disk: this program as init and as kvm-memtype, the modules, and the job.
 
-mod cpio;
 mod executable;
 mod stub;
 
 pub use stub::{NAME as STUB, module as stub};
 
 use crate::init::{JOB, Job};
-use cpio::Cpio;
+use kvm_memtype::machine::cpio::Cpio;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;

@@ -101,6 +101,19 @@ fn a_log_that_cannot_be_believed_is_an_error_with_its_line() {
 }
 
 #[test]
+fn a_linux_that_dies_is_quoted() {
+    let mut dead = run_to(End::Shutdown, |_, _| {});
+    dead.log.extend((0..6).map(|n| Line::Console(format!("line {n}"))));
+    let (verdict, reason) = said(&dead);
+    assert_eq!(verdict, Verdict::Crash);
+    assert!(reason.ends_with("; Linux printed last: line 2 | line 3 | line 4 | line 5"), "{reason}");
+    // What it prints belongs to no report, wherever it stands.
+    let mut whole = run(|out, _| good(out));
+    whole.log.insert(whole.log.len() - 1, Line::Console("x".into()));
+    assert_eq!(said(&whole), (Verdict::Pass, String::new()));
+}
+
+#[test]
 fn a_death_is_a_crash() {
     let trap = Trap { vector: 14, error: 2, cpl: 0 };
     let dead = run_to(End::Exit(EXIT_PANIC), |out, _| out.dead(0, trap, 0x10_0f3a, 0xdead));

@@ -55,7 +55,7 @@ impl BochsMachine {
         let said = boot(&bochs, &Config::default(), &smallest::elf(&MAXPHYADDR), "", Limits::default())?;
         let width = said.debug.iter().find_map(|line| match line {
             Line::Guest(line) => line.strip_prefix(WIDTH)?.bytes().next(),
-            Line::Host(_) => None,
+            Line::Console(_) | Line::Host(_) => None,
         });
         match width {
             Some(maxphyaddr) => Ok(BochsMachine { bochs, maxphyaddr }),
@@ -159,7 +159,7 @@ fn end(said: &Said) -> End {
     let word = said.debug.iter().rev().find_map(|line| match line {
         Line::Guest(line) if line == RESET_LINE => Some(End::Shutdown),
         Line::Guest(line) => u32::from_str_radix(line.strip_prefix(EXIT_LINE)?, 16).ok().map(End::Exit),
-        Line::Host(_) => None,
+        Line::Console(_) | Line::Host(_) => None,
     });
     match (said.flood, word, said.ended.cause) {
         (true, ..) => End::Flood,

@@ -2,7 +2,9 @@
 
 pub(crate) mod boot;
 mod deadline;
+mod linux;
 mod memory;
+mod mptable;
 mod slots;
 pub(crate) mod steps;
 pub mod sys;
@@ -161,6 +163,11 @@ impl KvmMachine {
         }
         cpuid
     }
+
+    /// MAXPHYADDR that vCPUs of such a VM see.
+    fn maxphyaddr(&self, vm: &VmConfig) -> u8 {
+        vm.maxphyaddr.unwrap_or(self.can.maxphyaddr)
+    }
 }
 
 fn adapt(entry: &mut kvm_cpuid_entry2, vm: &VmConfig, index: u8) {
@@ -194,7 +201,9 @@ impl Machine for KvmMachine {
         let mmio = self.devices.mmio.as_ref().map(|mmio| format!("; host MMIO at {}", mmio.description()));
         let hazards: String =
             self.devices.hazards.iter().map(|(_, it)| format!("; destructive on {}", it.description())).collect();
-        format!("the embedded VMM{}{}{hazards}", dma.unwrap_or_default(), mmio.unwrap_or_default())
+        let linux = self.devices.linux.as_ref().map(|linux| format!("; {linux}"));
+        let devices: String = [dma, mmio, linux].into_iter().flatten().collect();
+        format!("the embedded VMM{devices}{hazards}")
     }
 
     fn lacks(&self, needs: Needs, vm: &VmConfig) -> Option<String> {
@@ -234,6 +243,8 @@ impl Machine for KvmMachine {
             let name =
                 if hazard == Hazard::HostBar { "the address of a PCI device".to_owned() } else { hazard.to_string() };
             Some(format!("it may take the host down: only where --destructive names {name} (docs/destructive.md)"))
+        } else if missing(Needs::LINUX, self.devices.linux.is_some()) {
+            Some("it boots a Linux kernel: name a vmlinux to --linux".to_owned())
         } else if missing(Needs::ONE_REG, one_reg) {
             Some("this KVM has no KVM_GET_ONE_REG for MSRs (Linux 6.18 brought it)".to_owned())
         } else if missing(Needs::MCE, mce_banks > 0) {

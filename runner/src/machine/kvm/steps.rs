@@ -70,9 +70,7 @@ impl Vm<'_> {
         let Some(step) = Step::from_words(words) else {
             return Then::End(End::Unexpected("the guest rang the doorbell with a block that is no step".into()));
         };
-        let (status, value) = self.step(Caller { cpu: caller, vcpu }, step);
-        self.note_sptes();
-        self.note(HostRecord::Step { step, status, value });
+        let (status, value) = self.note_step(caller, vcpu, step);
         let reply = [status.word().to_le_bytes(), value.to_le_bytes()].concat();
         // A block at the very end of RAM has no room for the reply: its guest finds none.
         let _ = self.ram.write_slice(&reply, reply_at);
@@ -80,6 +78,14 @@ impl Vm<'_> {
             Step::StartCpu { cpu, .. } if status == Status::Done => Then::Start(cpu),
             _ => Then::GoOn,
         }
+    }
+
+    /// Does a step as vCPU `cpu` asks for it, or in its place, and records it behind what the witnesses have seen.
+    pub fn note_step(&self, cpu: u8, vcpu: &VcpuFd, step: Step) -> Reply {
+        let (status, value) = self.step(Caller { cpu, vcpu }, step);
+        self.note_sptes();
+        self.note(HostRecord::Step { step, status, value });
+        (status, value)
     }
 
     /// Does something with the vCPU of index `cpu`. One that runs holds its own lock: nothing can be asked of it.
@@ -217,7 +223,8 @@ fn set_msr(vcpu: &VcpuFd, index: u32, data: u64) -> Reply {
     }
 }
 
-fn get_msr(vcpu: &VcpuFd, index: u32) -> Reply {
+/// KVM_GET_MSRS with one entry.
+pub fn get_msr(vcpu: &VcpuFd, index: u32) -> Reply {
     let Ok(mut msrs) = Msrs::from_entries(&[kvm_msr_entry { index, ..Default::default() }]) else { return INVALID };
     match vcpu.get_msrs(&mut msrs) {
         Ok(1) => (Status::Done, msrs.as_slice()[0].data),

@@ -4,7 +4,7 @@ use super::deadline::Deadline;
 use super::slots::Slots;
 use super::steps::{Then, read_state};
 use super::vfio::Vfio;
-use super::{Failed, KvmMachine, Lie, boot, sys};
+use super::{Failed, KvmMachine, Lie, boot, linux, sys};
 use crate::host::quirks::Quirks;
 use crate::machine::log::{Full, Log};
 use crate::machine::{End, Job, MachineError, Observed};
@@ -20,7 +20,7 @@ use std::thread::Scope;
 use std::time::Instant;
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use wire::host::HostRecord;
-use wire::layout::{DOORBELL_PORT, EXIT_PORT, LINE_PORT, SERIAL_PORT, YIELD_PORT};
+use wire::layout::{CONSOLE_PORT, DOORBELL_PORT, EXIT_PORT, LINE_PORT, SERIAL_PORT, YIELD_PORT};
 use wire::needs::Needs;
 use wire::register::{Place, Register};
 
@@ -62,6 +62,9 @@ impl Cpu {
 pub fn run(machine: &KvmMachine, job: &Job<'_>) -> Result<Observed, MachineError> {
     let started = Instant::now();
     let vm = Vm::new(machine, job)?;
+    if vm.is_linux() {
+        vm.play_firmware();
+    }
     std::thread::scope(|scope| {
         if job.needs.has(Needs::APIC) {
             // They wait in the kernel for INIT and SIPI.
@@ -70,6 +73,9 @@ pub fn run(machine: &KvmMachine, job: &Job<'_>) -> Result<Observed, MachineError
         vm.run_cpu(scope, 0);
     });
     vm.last_words();
+    if vm.is_linux() {
+        vm.note_mtrrs();
+    }
     let Vm { log, end, .. } = vm;
     let log = log.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
     let end = end.into_inner().unwrap_or_else(|| Ok(End::Unexpected("every vCPU stopped without a reason".into())))?;
@@ -84,8 +90,13 @@ pub fn run(machine: &KvmMachine, job: &Job<'_>) -> Result<Observed, MachineError
 impl<'a> Vm<'a> {
     fn new(machine: &'a KvmMachine, job: &'a Job<'a>) -> Result<Self, MachineError> {
         // Before the VM: on an error below, what was made last goes first.
+        let kernel = match job.needs.has(Needs::LINUX) {
+            true => Some(machine.devices.linux.as_ref().ok_or("none was named").failed("no Linux kernel")?),
+            false => None,
+        };
+        let size = if kernel.is_some() { linux::MEMORY } else { boot::RAM };
         let ram: GuestMemoryMmap =
-            GuestMemoryMmap::from_ranges(&[(GuestAddress(0), boot::RAM)]).failed("cannot map the guest's RAM")?;
+            GuestMemoryMmap::from_ranges(&[(GuestAddress(0), size)]).failed("cannot map the guest's RAM")?;
         let fd = machine.kvm.create_vm().failed("cannot make a VM (KVM_CREATE_VM)")?;
         // VMX without unrestricted guest runs real mode in virtual-8086 mode, and a vCPU is in real mode when it is
         // made. It wants three pages for a TSS (Documentation/virt/kvm/api.rst, KVM_SET_TSS_ADDR); other KVMs do not
@@ -114,12 +125,12 @@ impl<'a> Vm<'a> {
         // A huge page would map low RAM by one leaf, made at boot, and no page of it could be seen to get its own. A
         // kernel without huge pages refuses, and needs it not.
         // SAFETY: the mapping has this size, and the call does not change what it holds.
-        unsafe { libc::madvise(hva.cast(), boot::RAM, libc::MADV_NOHUGEPAGE) };
+        unsafe { libc::madvise(hva.cast(), size, libc::MADV_NOHUGEPAGE) };
         let region = kvm_userspace_memory_region {
             slot: 0,
             flags: 0,
             guest_phys_addr: 0,
-            memory_size: boot::RAM as u64,
+            memory_size: size as u64,
             userspace_addr: hva as u64,
         };
         // SAFETY: the region is the whole of `ram`, which lives as long as the VM's file descriptors: they are fields
@@ -131,13 +142,28 @@ impl<'a> Vm<'a> {
         for index in 0..job.needs.cpu_count() {
             let vcpu = fd.create_vcpu(index.into()).failed("cannot make a vCPU (KVM_CREATE_VCPU)")?;
             note_reset(&mut log, index, &vcpu).failed("cannot read a new vCPU's registers")?;
-            vcpu.set_cpuid2(&machine.cpuid(job.vm, index)).failed("cannot set CPUID (KVM_SET_CPUID2)")?;
+            let mut cpuid = machine.cpuid(job.vm, index);
+            if kernel.is_some() {
+                linux::complete(&mut cpuid);
+            }
+            vcpu.set_cpuid2(&cpuid).failed("cannot set CPUID (KVM_SET_CPUID2)")?;
             cpus.push(Cpu { fd: Mutex::new(vcpu), claimed: AtomicBool::new(false) });
         }
-        let entry = boot::load(&ram, job.elf, job.module, &boot::command_line(job.run, job.test))?;
         let boot_cpu = &cpus[0];
         let _ = boot_cpu.claim();
-        boot::enter(&lock(&boot_cpu.fd), entry, 0, boot::START_INFO).failed("cannot set the boot vCPU's registers")?;
+        let entered = match kernel {
+            Some(kernel) => {
+                let entry = linux::load(&ram, kernel, job.elf, (job.run, job.test), job.needs.cpu_count())?;
+                let room = log.host(HostRecord::Kernel { entry: entry.rip, memory: size as u64 });
+                room.map_err(|Full| "the output limit is too small").failed("cannot keep what is booted")?;
+                linux::enter(&lock(&boot_cpu.fd), entry)
+            }
+            None => {
+                let entry = boot::load(&ram, job.elf, job.module, &boot::command_line(job.run, job.test))?;
+                boot::enter(&lock(&boot_cpu.fd), entry, 0, boot::START_INFO)
+            }
+        };
+        entered.failed("cannot set the boot vCPU's registers")?;
         Ok(Vm {
             cpus,
             fd,
@@ -241,7 +267,24 @@ impl<'a> Vm<'a> {
                 let gpa = number(bytes) as u32;
                 self.line(gpa).map_or_else(Left::End, |()| Left::GoOn)
             }
-            Ok(VcpuExit::IoOut(EXIT_PORT, bytes)) => Left::End(End::Exit(number(bytes) as u32)),
+            Ok(VcpuExit::IoOut(EXIT_PORT, bytes)) => {
+                let end = End::Exit(number(bytes) as u32);
+                if self.is_linux() {
+                    self.note_clock(cpu, vcpu);
+                }
+                Left::End(end)
+            }
+            Ok(VcpuExit::IoOut(CONSOLE_PORT, bytes)) => {
+                let feeds = bytes.contains(&b'\n');
+                if let Err(Full) = lock(&self.log).console(bytes) {
+                    return Ok(Left::End(End::Flood));
+                }
+                if feeds {
+                    // A boot has more of them than the trace has room for.
+                    self.note_sptes();
+                }
+                Left::GoOn
+            }
             Ok(VcpuExit::IoOut(DOORBELL_PORT, bytes)) => {
                 let gpa = number(bytes) as u32;
                 return Ok(match self.doorbell(cpu, vcpu, gpa) {
@@ -356,6 +399,6 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 /// A lock whose holder panicked still guards values that are whole: each is changed in one step.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

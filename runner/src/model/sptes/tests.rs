@@ -291,6 +291,16 @@ fn what_no_mark_follows_is_open() {
     assert_eq!(Log::new().step(Step::PlugDma).touch(0).surprises(&facts(Kvm::V6_1, &[])), QUIET);
 }
 
+#[test]
+fn what_a_foreign_kernel_does_to_memory_is_not_judged() {
+    let stray = HostRecord::MmioRead { cpu: 0, width: 4, gpa: 0xe000_0000, value: 0 };
+    let mut log = Log::new();
+    log.spte(0, NONE, 0x600_0001_0a2b_3907 | UC).0.push(Entry::Host(stray));
+    assert_eq!(log.surprises(&facts(Kvm::V6_16, &[])).len(), 2);
+    log.0.insert(0, Entry::Host(HostRecord::Kernel { entry: 0x100_0000, memory: 128 << 20 }));
+    assert_eq!(log.surprises(&facts(Kvm::V6_16, &[])), QUIET);
+}
+
 /// KVM up to 6.10 leaves what a range covered before with its type.
 #[test]
 fn a_stale_leaf_departs_from_the_architecture_where_it_is_used() {

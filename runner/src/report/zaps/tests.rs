@@ -168,6 +168,19 @@ fn runs_stand_side_by_side() {
 }
 
 #[test]
+fn a_kernel_has_all_of_its_memory() {
+    let mut kernel =
+        observed(&[spte(0x100, LEAF, GONE), spte(0x8000, LEAF, GONE), spte(0x100, 0, LEAF)], &[Kind::Sptes]);
+    kernel.log[2] = Line::Host(HostRecord::Kernel { entry: 0x100_0000, memory: 128 << 20 });
+    let run = run("results/1", &[Kind::Sptes], &[("linux/boot-2@dma", CellOutcome::Observed(kernel))]);
+    let mut boots = Boots::default();
+    boots.add(&run);
+    let (row, (costs, _)) = boots.rows.first_key_value().unwrap();
+    assert_eq!((row.boot.as_str(), row.memory, row.vcpus), ("linux, a real boot", 128 << 20, 2));
+    assert_eq!(costs[&0].leaves, Some(Leaves { zapped: 1, refaults: 1 }));
+}
+
+#[test]
 fn a_cell_without_a_boot_is_left_out() {
     let half = Observed { log: observed(&[], &[]).log[..6].to_vec(), ..observed(&[], &[]) };
     let none = Observed { log: Vec::new(), ..half.clone() };
@@ -188,10 +201,10 @@ proptest! {
                 spte(u64::from(page), old, new)
             })
             .collect();
-        let memory = [0..64, 64..128];
+        let memory = Memory { frames: vec![0..64, 64..128], kernel: false };
         let seen = leaves(&records, Format::Ept, &memory);
         prop_assert_eq!(seen.zapped, changes.iter().filter(|&&(page, made)| !made && page < 128).count() as u64);
         prop_assert!(seen.refaults <= seen.zapped);
-        prop_assert_eq!(leaves(&records, Format::Ept, &[]), Leaves::default());
+        prop_assert_eq!(leaves(&records, Format::Ept, &Memory::default()), Leaves::default());
     }
 }

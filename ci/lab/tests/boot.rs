@@ -3,9 +3,12 @@
 #[path = "../../../runner/src/skip.rs"]
 mod skip;
 
+use kvm_memtype::machine::Line;
+use kvm_memtype::results::CellOutcome;
 use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::TempDir;
+use wire::host::HostRecord;
 
 /// The kernel: the one whose file is smallest.
 const KERNEL: &str = "6.1";
@@ -101,6 +104,25 @@ fn a_device_that_is_missing_is_no_success() {
     let Some((code, said, _)) = boot(&["--cmdline", "pci=off"]) else { return };
     assert_eq!(code, 3, "{said}");
     assert!(said.contains("no MMIO of the host: the machine has no display controller"), "{said}");
+}
+
+#[test]
+fn a_kernel_boots_as_a_guest_of_itself() {
+    if !had(&["fetch", KERNEL]) || !had(&["bochs"]) {
+        return;
+    }
+    let results = tempfile::tempdir().unwrap();
+    let (place, cell) = (results.path().to_str().unwrap(), "linux/boot-2@non-coherent-dma");
+    let output = lab(&["run", KERNEL, "--suite", "zaps", "--results", place, "--", cell]);
+    let said = text(&output.stdout);
+    assert!(output.status.success() && said.contains("zaps: 1 pass"), "{said}{}", text(&output.stderr));
+    let run = kvm_memtype::results::Run::read(&only(results.path()).join("zaps")).unwrap();
+    let CellOutcome::Observed(observed) = &run.results[0].outcome else { panic!("{:?}", run.results) };
+    let zaps = observed.log.iter().filter(|line| matches!(line, Line::Host(HostRecord::Zap { .. }))).count();
+    // Two on the vCPU that boots, and two on each when all are up.
+    assert_eq!(zaps, 6);
+    let is_banner = |line: &&Line| matches!(line, Line::Console(text) if text.contains("] Linux version 6.1"));
+    assert_eq!(observed.log.iter().filter(is_banner).count(), 1);
 }
 
 #[test]

@@ -11,16 +11,25 @@ use crate::kernel::{Local, MODULES, MODULES_AMD, Spec, Variant};
 use crate::mailbox::Event;
 use crate::patch::{Builder, Built, Diff};
 use crate::results::{Booted, CONSOLE, Directory, Emulator};
+use kvm_memtype::config::Set;
 use kvm_memtype::execute::chain;
+use kvm_memtype::guests;
 use kvm_memtype::host::{CLOCK, EMULATOR};
 use kvm_memtype::machine::bochs::{Bochs, VARIABLE};
 use kvm_memtype::machine::qemu;
+use kvm_memtype::plan::Plan;
+use kvm_memtype::plan::suite::Suite;
+use kvm_memtype::plan::vm::VmConfig;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use wire::needs::Needs;
+
+/// How long a cell that boots a kernel may be silent on top.
+const LINUX: Duration = Duration::from_secs(600);
 
 /// A kernel to be booted.
 pub struct Task {
@@ -159,8 +168,10 @@ impl Task {
         let job = self.job(work, modules, emulator.clock.clone())?;
         let none = BTreeMap::new();
         let configs = self.change.as_ref().map_or(&none, |change| &change.configs);
-        let initrd = image::initrd(&job, &contents, configs)?;
         let vmlinux = fs::read(ready.vmlinux())?;
+        // What VMs boot is the kernel under which they run: no other one has to be had.
+        let linux = boots_linux(&job.suites)?.then_some(&vmlinux[..]);
+        let initrd = image::initrd(&job, &contents, configs, linux)?;
         let cmdline = self.cmdline(&contents);
         let boot = Boot { vmlinux: &vmlinux, initrd: &initrd, cmdline: &cmdline, cpu: &cpu };
         let booted = Booted {
@@ -200,7 +211,9 @@ impl Task {
             }
             Ok(())
         };
-        let limits = Limits { silence: Duration::from_secs(args.silence), whole: Duration::from_secs(args.timeout) };
+        let patience = if linux.is_some() { LINUX } else { Duration::ZERO };
+        let limits =
+            Limits { silence: Duration::from_secs(args.silence) + patience, whole: Duration::from_secs(args.timeout) };
         let watch = Watch::new(&dir.path().join(CONSOLE), limits, stop, &mut each)?;
         say("booting");
         let ending = match &bochs {
@@ -270,6 +283,22 @@ impl Task {
             power: if machine == Machine::QemuSvm { Power::Qemu } else { Power::Bochs },
         })
     }
+}
+
+/// Whether a suite has tests that boot a kernel. One of another configuration has not.
+///
+/// # Errors
+/// A mistake in the built-in configurations, or in the guests.
+fn boots_linux(suites: &[String]) -> Result<bool, Box<dyn Error>> {
+    let (set, tests) = (Set::load(None)?, guests::tests()?);
+    let vms = VmConfig::all(&set)?;
+    for (_, source) in set.sources("suites").filter(|(id, _)| suites.iter().any(|suite| suite == id)) {
+        let plan = Plan::new(&Suite::read(source)?, &tests, &vms, &[])?;
+        if plan.cells.iter().any(|cell| cell.needs.has(Needs::LINUX)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A Bochs as what it is recorded as.

@@ -14,17 +14,25 @@ use std::io;
 /// Where configurations are in the image that are laid over the built-in ones.
 pub const CONFIG: &str = "/config";
 
+/// Where a kernel is in the image that VMs boot, if any suite has such.
+pub const LINUX: &str = "/vmlinux";
+
 /// Where a module is in the image.
 pub fn module_path(name: &str) -> String {
     format!("/modules/{name}.ko")
 }
 
 /// Makes the image. `modules` are those that the job names, by their names without directory and ending; `configs` are
-/// the paths below [`CONFIG`] and texts of configurations.
+/// the paths below [`CONFIG`] and texts of configurations; `linux` is the kernel at [`LINUX`].
 ///
 /// # Errors
 /// This program's file cannot be read.
-pub fn initrd(job: &Job, modules: &[(String, Vec<u8>)], configs: &BTreeMap<String, String>) -> io::Result<Vec<u8>> {
+pub fn initrd(
+    job: &Job,
+    modules: &[(String, Vec<u8>)],
+    configs: &BTreeMap<String, String>,
+    linux: Option<&[u8]>,
+) -> io::Result<Vec<u8>> {
     let program = executable::loaded_part(&fs::read("/proc/self/exe")?);
     let mut cpio = Cpio::default();
     for dir in ["bin", "dev", "modules", "proc", "sys", "tmp"] {
@@ -44,6 +52,9 @@ pub fn initrd(job: &Job, modules: &[(String, Vec<u8>)], configs: &BTreeMap<Strin
     dirs.iter().for_each(|dir| cpio.directory(&format!("{}/{dir}", &CONFIG[1..])));
     for (path, text) in configs {
         cpio.file(&format!("{}/{path}", &CONFIG[1..]), 0o644, text.as_bytes());
+    }
+    if let Some(linux) = linux {
+        cpio.file(&LINUX[1..], 0o644, &executable::loaded_part(linux));
     }
     cpio.file(&JOB[1..], 0o644, &serde_json::to_vec(job)?);
     Ok(cpio.finish())

@@ -1,4 +1,4 @@
-//! The devices of the machine that kvm-memtype may give to VMs, as arguments of `kvm-memtype run`.
+//! The devices of the machine, and the kernel, that kvm-memtype may give to VMs, as arguments of `kvm-memtype run`.
 
 use super::Fallible;
 use crate::image;
@@ -24,6 +24,9 @@ pub fn arguments(given: &[String], without: &mut Vec<String>) -> Fallible<Vec<St
     let modules = fs::read_to_string("/proc/modules")?;
     if modules.lines().any(|line| line.split(' ').next() == Some(image::STUB)) {
         offer("--dma", "stub".to_owned());
+    }
+    if Path::new(image::LINUX).exists() {
+        offer("--linux", image::LINUX.to_owned());
     }
     if let Some(address) = display()? {
         // Nothing else switches on the memory of a device without a driver.

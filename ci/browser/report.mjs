@@ -2,8 +2,10 @@
 //
 //   node report.mjs PLAYWRIGHT REPORT HOSTILE BIG SCREENSHOTS
 //
-// PLAYWRIGHT is the directory of playwright-core, REPORT the report of the reference results of several kernels, HOSTILE one of a
-// run whose every text tries to be markup, BIG one of very many cells; SCREENSHOTS is a directory for pictures. Ends with 1 at the first thing
+// PLAYWRIGHT is the directory of playwright-core, REPORT the report of the reference results of several kernels,
+// HOSTILE one of a
+// run whose every text tries to be markup, BIG one of very many cells; SCREENSHOTS is a directory for pictures.
+// Ends with 1 at the first thing
 // that is not as it should be. How long things take is printed and not judged.
 
 import assert from "node:assert/strict";
@@ -13,7 +15,14 @@ import { pathToFileURL } from "node:url";
 const [playwright, report, hostile, big, pictures] = process.argv.slice(2);
 const { chromium } = createRequire(import.meta.url)(playwright);
 const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const args = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const args = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
 const browser = await chromium.launch({ executablePath, headless: true, args });
 
 /** Opens a view of a report. What the page complains of, asks for or executes is an error when it is closed. */
@@ -21,12 +30,24 @@ async function open(file, hash, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   const page = await context.newPage();
   const bad = [];
-  page.on("console", (message) => ["error", "warning"].includes(message.type()) && bad.push(`console: ${message.text()}`));
+  page.on(
+    "console",
+    (message) => ["error", "warning"].includes(message.type()) && bad.push(`console: ${message.text()}`),
+  );
   page.on("pageerror", (error) => bad.push(`error: ${error.message}`));
-  page.on("dialog", (dialog) => { bad.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
+  page.on("dialog", (dialog) => {
+    bad.push(`dialog: ${dialog.message()}`);
+    dialog.dismiss();
+  });
   page.on("request", (request) => request.url().startsWith("file:") || bad.push(`request: ${request.url()}`));
   await page.goto(pathToFileURL(file) + hash);
-  return { page, close: async () => { assert.deepEqual(bad, []); await context.close(); } };
+  return {
+    page,
+    close: async () => {
+      assert.deepEqual(bad, []);
+      await context.close();
+    },
+  };
 }
 
 const tests = {
@@ -36,7 +57,11 @@ const tests = {
     assert.ok((await page.locator(".platforms tbody tr").count()) >= 3);
     // Each mark has a sign and a word, so that none is told by its colour alone.
     const marks = await page.locator(".platforms .mark").allTextContents();
-    assert.ok(marks.length > 0 && marks.every((text) => /^.(pass|fail|xfail|xpass|skip|inconclusive|error|timeout|crash|not-run)$/.test(text)), marks.join());
+    assert.ok(
+      marks.length > 0 &&
+        marks.every((text) => /^.(pass|fail|xfail|xpass|skip|inconclusive|error|timeout|crash|not-run)$/.test(text)),
+      marks.join(),
+    );
     await page.screenshot({ path: `${pictures}/overview.png` });
     await close();
   },
@@ -54,7 +79,11 @@ const tests = {
     assert.match(page.url(), /#\/cells\?q=mtrr%3Duc/);
     await page.fill("#filter", "mttr=uc");
     assert.match(await page.textContent(".error"), /no `mttr`.*did you mean `mtrr`/);
-    for (const [query, right] of [["verdict=xfail", /xfail/], ["family=pat-msr", /^.*pat-msr\//], ["kernel=6.1 deviation=*short*", /short-mask/]]) {
+    for (const [query, right] of [
+      ["verdict=xfail", /xfail/],
+      ["family=pat-msr", /^.*pat-msr\//],
+      ["kernel=6.1 deviation=*short*", /short-mask/],
+    ]) {
       await page.fill("#filter", query);
       const rows = await page.locator(".row").allTextContents();
       assert.ok(rows.length > 0 && rows.every((text) => right.test(text)), `${query}: ${rows.join("\n")}`);
@@ -65,7 +94,13 @@ const tests = {
 
   async "the keyboard goes everywhere"() {
     const { page, close } = await open(report, "#/");
-    for (const [key, title] of [["m", "Matrix"], ["c", "Changes"], ["l", "Cells"], ["?", "About this report"], ["o", "All is as expected"]]) {
+    for (const [key, title] of [
+      ["m", "Matrix"],
+      ["c", "Changes"],
+      ["l", "Cells"],
+      ["?", "About this report"],
+      ["o", "All is as expected"],
+    ]) {
       await page.keyboard.press(key);
       await page.waitForFunction((title) => document.querySelector("h1").textContent === title, title);
     }
@@ -90,7 +125,17 @@ const tests = {
   async "a cell shows what was done, seen and expected, and why"() {
     const { page, close } = await open(report, "#/cell/memtype/short-mask@non-coherent-dma?side=0");
     const text = await page.textContent("main");
-    for (const part of ["xfail", "kvm-mtrr-short-mask", "Not as predicted", "source", "vmx_get_mt_mask", "kvm-memtype run", "kvm-memtype explain", "History", "gfn"]) {
+    for (const part of [
+      "xfail",
+      "kvm-mtrr-short-mask",
+      "Not as predicted",
+      "source",
+      "vmx_get_mt_mask",
+      "kvm-memtype run",
+      "kvm-memtype explain",
+      "History",
+      "gfn",
+    ]) {
       assert.ok(text.includes(part), part);
     }
     assert.ok((await page.locator(".plot svg .dot title").count()) > 0, "no time is plotted");
@@ -133,7 +178,12 @@ const tests = {
 
   async "it is dark where that is wanted"() {
     const { page, close } = await open(report, "#/matrix?vm=non-coherent-dma", { colorScheme: "dark" });
-    const light = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor.match(/\d+/g).reduce((a, b) => a + Number(b), 0));
+    const light = () =>
+      page.evaluate(() =>
+        getComputedStyle(document.body)
+          .backgroundColor.match(/\d+/g)
+          .reduce((a, b) => a + Number(b), 0),
+      );
     assert.ok((await light()) < 150);
     await page.screenshot({ path: `${pictures}/dark.png` });
     await page.click("#theme");
@@ -142,8 +192,19 @@ const tests = {
   },
 
   async "a phone needs no scrolling sideways"() {
-    for (const hash of ["#/", "#/matrix", "#/changes?from=0&to=1", "#/cells?q=", "#/cell/matrix/fresh@non-coherent-dma?side=0", "#/about"]) {
-      const { page, close } = await open(report, hash, { viewport: { width: 390, height: 844 }, isMobile: true, deviceScaleFactor: 2 });
+    for (const hash of [
+      "#/",
+      "#/matrix",
+      "#/changes?from=0&to=1",
+      "#/cells?q=",
+      "#/cell/matrix/fresh@non-coherent-dma?side=0",
+      "#/about",
+    ]) {
+      const { page, close } = await open(report, hash, {
+        viewport: { width: 390, height: 844 },
+        isMobile: true,
+        deviceScaleFactor: 2,
+      });
       const wide = await page.evaluate(() => document.documentElement.scrollWidth);
       assert.ok(wide <= 390, `${hash} is ${wide} px wide`);
       if (hash === "#/matrix") await page.screenshot({ path: `${pictures}/phone.png` });
@@ -170,7 +231,13 @@ const tests = {
   },
 
   async "what a guest says stays text"() {
-    for (const hash of ["#/", "#/cells?q=", "#/about", "#/cell/%3Cimg%20src=x%20onerror=alert(1)%3E", "#/cells?q=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E"]) {
+    for (const hash of [
+      "#/",
+      "#/cells?q=",
+      "#/about",
+      "#/cell/%3Cimg%20src=x%20onerror=alert(1)%3E",
+      "#/cells?q=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E",
+    ]) {
       const { page, close } = await open(hostile, hash);
       await page.waitForTimeout(50);
       assert.equal(await page.locator("img").count(), 0, hash);
@@ -185,28 +252,49 @@ const tests = {
 
   async "very many cells are quick"() {
     const { page, close } = await open(big, "#/");
-    const paint = await page.evaluate(() => new Promise((done) => {
-      new PerformanceObserver((list) => done(list.getEntries().at(-1).startTime)).observe({ type: "paint", buffered: true });
-    }));
+    const paint = await page.evaluate(
+      () =>
+        new Promise((done) => {
+          new PerformanceObserver((list) => done(list.getEntries().at(-1).startTime)).observe({
+            type: "paint",
+            buffered: true,
+          });
+        }),
+    );
     const shown = await page.evaluate(() => performance.getEntriesByName("shown")[0].startTime);
     await page.evaluate(() => (location.hash = "#/cells?q="));
     await page.waitForSelector("#filter");
     const all = await count(page);
     const took = [];
-    for (const query of ["mtrr=uc pat=wc verdict!=pass", "seen=wb asked=no", "verdict=xfail", "reason~quirk", "memtype/pat", ""]) {
+    for (const query of [
+      "mtrr=uc pat=wc verdict!=pass",
+      "seen=wb asked=no",
+      "verdict=xfail",
+      "reason~quirk",
+      "memtype/pat",
+      "",
+    ]) {
       // From the change of the filter to the frame that shows what it found.
-      took.push(await page.evaluate((query) => new Promise((done) => {
-        const [input, began] = [document.getElementById("filter"), performance.now()];
-        input.value = query;
-        input.dispatchEvent(new Event("input"));
-        requestAnimationFrame(() => setTimeout(() => done(performance.now() - began)));
-      }), query));
+      took.push(
+        await page.evaluate(
+          (query) =>
+            new Promise((done) => {
+              const [input, began] = [document.getElementById("filter"), performance.now()];
+              input.value = query;
+              input.dispatchEvent(new Event("input"));
+              requestAnimationFrame(() => setTimeout(() => done(performance.now() - began)));
+            }),
+          query,
+        ),
+      );
     }
     await page.evaluate(() => scrollTo(0, document.body.scrollHeight / 2));
     await page.waitForFunction(() => document.querySelectorAll(".row").length > 5);
     assert.ok((await page.locator(".row").count()) < 200, "the list has rows that nobody sees");
     const ms = (time) => `${Math.round(time)} ms`;
-    console.log(`${all} cells: first paint after ${ms(paint)}, shown after ${ms(shown)}, filter changes ${took.map(ms).join(", ")}`);
+    console.log(
+      `${all} cells: first paint after ${ms(paint)}, shown after ${ms(shown)}, filter changes ${took.map(ms).join(", ")}`,
+    );
     await close();
   },
 };

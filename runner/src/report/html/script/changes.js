@@ -1,4 +1,5 @@
-// What changed from one side to another: verdicts by kind, as `kvm-memtype diff` has them, and pages that were seen otherwise.
+// What changed from one side to another: verdicts by kind, as `kvm-memtype diff` has them, and pages that were seen
+// otherwise.
 
 /** Cells whose verdict changed, by kind, the worst first. */
 function changedVerdicts(from, to) {
@@ -23,7 +24,19 @@ function seenOtherwise(from, to) {
     for (const { setting, before, now } of differences) {
       const key = `${VM[cell]} ${setting.target} ${setting.cd} ${before} ${now}`;
       let change = changes.get(key);
-      if (!change) changes.set(key, (change = { vm: TEXTS[VM[cell]], target: setting.target, cd: setting.cd, before, now, cells: new Set(), at: new Set() }));
+      if (!change)
+        changes.set(
+          key,
+          (change = {
+            vm: TEXTS[VM[cell]],
+            target: setting.target,
+            cd: setting.cd,
+            before,
+            now,
+            cells: new Set(),
+            at: new Set(),
+          }),
+        );
       change.cells.add(cell);
       change.at.add(`${setting.mtrr} × ${setting.pat}`);
     }
@@ -58,11 +71,19 @@ const MOST_CHANGED = 30;
 
 function changesView(parameters) {
   if (SIDES.length < 2) {
-    return { title: "Changes", content: [h("h1", null, "Changes"), h("p", null, "This report has one kernel. Name two or more runs, the older one first: "), command("kvm-memtype report --format html --output report.html BEFORE NOW")] };
+    return {
+      title: "Changes",
+      content: [
+        h("h1", null, "Changes"),
+        h("p", null, "This report has one kernel. Name two or more runs, the older one first: "),
+        command("kvm-memtype report --format html --output report.html BEFORE NOW"),
+      ],
+    };
   }
   const side = (name, other) => SIDES[Number(parameters.get(name) ?? other)] ?? SIDES[other];
   const [from, to] = [side("from", SIDES.length - 2), side("to", SIDES.length - 1)];
-  const go = (change) => (location.hash = `#/changes?${new URLSearchParams({ from: from.number, to: to.number, ...change })}`);
+  const go = (change) =>
+    (location.hash = `#/changes?${new URLSearchParams({ from: from.number, to: to.number, ...change })}`);
   const options = SIDES.map((one) => [one.number, one.name]);
   const both = count(from, (cell) => to.verdict[cell] > 0);
   const alone = [from, to].map((one, n) => [one, count(one, (cell) => [to, from][n].verdict[cell] === 0)]);
@@ -72,15 +93,38 @@ function changesView(parameters) {
     title: "Changes",
     content: [
       h("h1", null, "Changes"),
-      h("div", { class: "choices" },
+      h(
+        "div",
+        { class: "choices" },
         choice("from", options, from.number, (value) => go({ from: value })),
         choice("to", options, to.number, (value) => go({ to: value })),
-        h("button", { type: "button", onclick: () => go({ from: to.number, to: from.number }) }, "swap")),
-      h("p", { class: "lead" }, `${counted(both, "cell")} on both sides`, alone.filter(([, n]) => n > 0).map(([one, n]) => `, ${grouped(n)} in ${one.name} alone`), ". Each side is judged by its own policy."),
-      verdicts.length === 0 ? h("p", null, "No verdict changed.") : verdicts.map(({ kind, cells }) => changeKind(kind, cells, from, to)),
-      h("section", null, h("h2", null, "Pages seen otherwise"),
-        differences.length === 0 ? h("p", null, "None: where the same was set, the same was seen.") : differencesTable(differences),
-        h("p", { class: "of" }, "Leaf SPTEs, zaps and answers of registers are compared by ", h("code", null, `kvm-memtype diff ${quoted(from.named)} ${quoted(to.named)}`), ".")),
+        h("button", { type: "button", onclick: () => go({ from: to.number, to: from.number }) }, "swap"),
+      ),
+      h(
+        "p",
+        { class: "lead" },
+        `${counted(both, "cell")} on both sides`,
+        alone.filter(([, n]) => n > 0).map(([one, n]) => `, ${grouped(n)} in ${one.name} alone`),
+        ". Each side is judged by its own policy.",
+      ),
+      verdicts.length === 0
+        ? h("p", null, "No verdict changed.")
+        : verdicts.map(({ kind, cells }) => changeKind(kind, cells, from, to)),
+      h(
+        "section",
+        null,
+        h("h2", null, "Pages seen otherwise"),
+        differences.length === 0
+          ? h("p", null, "None: where the same was set, the same was seen.")
+          : differencesTable(differences),
+        h(
+          "p",
+          { class: "of" },
+          "Leaf SPTEs, zaps and answers of registers are compared by ",
+          h("code", null, `kvm-memtype diff ${quoted(from.named)} ${quoted(to.named)}`),
+          ".",
+        ),
+      ),
     ],
   };
 }
@@ -94,20 +138,83 @@ function changeKind(kind, cells, from, to) {
   }
   const entry = ([first, ...others]) => {
     const all = [first, ...others];
-    return h("li", null,
-      h("span", { class: "change" }, verdictMark(verdictOf(from, first)), h("span", { class: "arrow" }, "→"), verdictMark(verdictOf(to, first))),
-      h("div", null,
-        h("p", null, verdictOf(from, first), " → ", verdictOf(to, first), TEXTS[to.reason[first]] && `: ${TEXTS[to.reason[first]]}`),
-        h("p", { class: "of" }, all.slice(0, MOST_CHANGED).map((cell, n) => [n > 0 && ", ", h("a", { href: cellLink(cell, to.number) }, cellId(cell))]), all.length > MOST_CHANGED && ` and ${grouped(all.length - MOST_CHANGED)} more`)));
+    return h(
+      "li",
+      null,
+      h(
+        "span",
+        { class: "change" },
+        verdictMark(verdictOf(from, first)),
+        h("span", { class: "arrow" }, "→"),
+        verdictMark(verdictOf(to, first)),
+      ),
+      h(
+        "div",
+        null,
+        h(
+          "p",
+          null,
+          verdictOf(from, first),
+          " → ",
+          verdictOf(to, first),
+          TEXTS[to.reason[first]] && `: ${TEXTS[to.reason[first]]}`,
+        ),
+        h(
+          "p",
+          { class: "of" },
+          all
+            .slice(0, MOST_CHANGED)
+            .map((cell, n) => [n > 0 && ", ", h("a", { href: cellLink(cell, to.number) }, cellId(cell))]),
+          all.length > MOST_CHANGED && ` and ${grouped(all.length - MOST_CHANGED)} more`,
+        ),
+      ),
+    );
   };
-  return h("section", { class: kind === 0 ? "bad" : null }, h("h2", null, `${DATA.kinds[kind]}: ${counted(cells.length, "cell")}`), h("ul", { class: "groups" }, [...groups.values()].map(entry)));
+  return h(
+    "section",
+    { class: kind === 0 ? "bad" : null },
+    h("h2", null, `${DATA.kinds[kind]}: ${counted(cells.length, "cell")}`),
+    h("ul", { class: "groups" }, [...groups.values()].map(entry)),
+  );
 }
 
 function differencesTable(differences) {
-  const list = (values) => (values.length > 8 ? `${values.slice(0, 8).join(", ")} and ${values.length - 8} more` : values.join(", "));
-  return h("div", { class: "wide" }, h("table", { class: "plain" },
-    h("thead", null, h("tr", null, ["VM", "page", "CD", "seen before", "seen now", "MTRR × PAT", "cells"].map((name) => h("th", { scope: "col" }, name)))),
-    h("tbody", null, differences.map(({ vm, target, cd, before, now, cells, at }) => h("tr", null,
-      h("td", null, vm), h("td", null, target), h("td", null, cd), h("td", null, typeChip(before)), h("td", null, typeChip(now)),
-      h("td", null, list([...at])), h("td", null, h("a", { href: cellLink([...cells][0]) }, counted(cells.size, "cell"))))))));
+  const list = (values) =>
+    values.length > 8 ? `${values.slice(0, 8).join(", ")} and ${values.length - 8} more` : values.join(", ");
+  return h(
+    "div",
+    { class: "wide" },
+    h(
+      "table",
+      { class: "plain" },
+      h(
+        "thead",
+        null,
+        h(
+          "tr",
+          null,
+          ["VM", "page", "CD", "seen before", "seen now", "MTRR × PAT", "cells"].map((name) =>
+            h("th", { scope: "col" }, name),
+          ),
+        ),
+      ),
+      h(
+        "tbody",
+        null,
+        differences.map(({ vm, target, cd, before, now, cells, at }) =>
+          h(
+            "tr",
+            null,
+            h("td", null, vm),
+            h("td", null, target),
+            h("td", null, cd),
+            h("td", null, typeChip(before)),
+            h("td", null, typeChip(now)),
+            h("td", null, list([...at])),
+            h("td", null, h("a", { href: cellLink([...cells][0]) }, counted(cells.size, "cell"))),
+          ),
+        ),
+      ),
+    ),
+  );
 }

@@ -24,7 +24,9 @@ function column(encoded, length) {
   return all;
 }
 
-const COUNT = Array.isArray(DATA.test) ? DATA.test.length : DATA.test.runs.reduce((sum, n, at) => sum + (at % 2 ? n : 0), 0);
+const COUNT = Array.isArray(DATA.test)
+  ? DATA.test.length
+  : DATA.test.runs.reduce((sum, n, at) => sum + (at % 2 ? n : 0), 0);
 const SUITE = column(DATA.suite, COUNT);
 const TEST = column(DATA.test, COUNT);
 const VM = column(DATA.vm, COUNT);
@@ -118,7 +120,9 @@ function quoted(word) {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
-/** The side that a cell is looked at from where none is named: the last that has it and is not as expected, or has it. */
+/**
+ * The side that a cell is looked at from where none is named: the last that has it and is not as expected, or has it.
+ */
 function mainSide(cell) {
   const having = SIDES.filter((side) => side.verdict[cell] > 0);
   return having.findLast((side) => UNEXPECTED[side.verdict[cell]]) ?? having.at(-1);

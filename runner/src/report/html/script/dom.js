@@ -1,7 +1,8 @@
 // Elements from data. Texts become text nodes and attributes, never markup: what a guest said stays what it said.
 
 /**
- * Makes an element. `attributes` are attributes, but for `on...`, which are listeners, and `style`, an object of properties.
+ * Makes an element. `attributes` are attributes, but for `on...`, which are listeners, and `style`, an object of
+ * properties.
  * Children are nodes, texts, numbers or lists of these; null and false are nothing.
  */
 function h(tag, attributes, ...children) {
@@ -69,7 +70,11 @@ function say(text) {
 /** A list of keys and values, each value a node or a text; without those that are empty. */
 function facts(pairs) {
   const shown = pairs.filter(([, value]) => value !== "" && value !== null && value !== undefined && value !== false);
-  return h("dl", { class: "facts" }, shown.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
+  return h(
+    "dl",
+    { class: "facts" },
+    shown.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))),
+  );
 }
 
 /** A command that somebody copies. */

@@ -6,7 +6,8 @@ const SPARE = 12;
 const MOST_ON_PAPER = 500;
 
 /**
- * A list in the page's own scroll. `row(number)` makes an element of `count` ones. It has `update(count)`, `select(number)`
+ * A list in the page's own scroll. `row(number)` makes an element of `count` ones. It has `update(count)`,
+ * `select(number)`
  * and `stop()`.
  */
 function virtualList(row, label) {
@@ -19,7 +20,9 @@ function virtualList(row, label) {
     const height = parseFloat(getComputedStyle(list).getPropertyValue("--row")) || 44;
     const top = list.getBoundingClientRect().top;
     const first = paper ? 0 : Math.max(0, Math.floor(-top / height) - SPARE);
-    const last = paper ? Math.min(count, MOST_ON_PAPER) : Math.min(count, Math.ceil((innerHeight - top) / height) + SPARE);
+    const last = paper
+      ? Math.min(count, MOST_ON_PAPER)
+      : Math.min(count, Math.ceil((innerHeight - top) / height) + SPARE);
     list.style.height = paper ? "auto" : `${count * height}px`;
     const rows = [];
     for (let n = first; n < last; n++) {
@@ -35,8 +38,13 @@ function virtualList(row, label) {
     list.replaceChildren(...rows);
   }
 
-  const soon = () => { if (!due) due = requestAnimationFrame(draw); };
-  const print = (on) => () => { paper = on; draw(); };
+  const soon = () => {
+    if (!due) due = requestAnimationFrame(draw);
+  };
+  const print = (on) => () => {
+    paper = on;
+    draw();
+  };
   const events = [
     [window, "scroll", soon],
     [window, "resize", soon],
@@ -46,7 +54,10 @@ function virtualList(row, label) {
   events.forEach(([on, name, what]) => on.addEventListener(name, what, { passive: true }));
   return {
     element: list,
-    update(to) { [count, selected] = [to, -1]; draw(); },
+    update(to) {
+      [count, selected] = [to, -1];
+      draw();
+    },
     selected: () => selected,
     select(number) {
       selected = Math.max(0, Math.min(count - 1, number));
@@ -56,7 +67,9 @@ function virtualList(row, label) {
       else if (top + height > innerHeight - 20) scrollBy(0, top + height - innerHeight + 20);
       draw();
     },
-    stop() { events.forEach(([on, name, what]) => on.removeEventListener(name, what)); },
+    stop() {
+      events.forEach(([on, name, what]) => on.removeEventListener(name, what));
+    },
   };
 }
 
@@ -67,8 +80,15 @@ let FOUND = null;
 function cellsView(parameters) {
   let query = parameters.get("q") ?? "";
   const input = h("input", {
-    id: "filter", type: "search", value: query, placeholder: "mtrr=uc pat=wc verdict!=pass", autocomplete: "off",
-    spellcheck: "false", "aria-label": "Filter", "aria-describedby": "found", list: "axes",
+    id: "filter",
+    type: "search",
+    value: query,
+    placeholder: "mtrr=uc pat=wc verdict!=pass",
+    autocomplete: "off",
+    spellcheck: "false",
+    "aria-label": "Filter",
+    "aria-describedby": "found",
+    list: "axes",
   });
   const found = h("p", { id: "found", role: "status" });
   const note = h("p", { class: "error", role: "alert", hidden: true });
@@ -85,7 +105,10 @@ function cellsView(parameters) {
     cells = search(read.words);
     FOUND = { cells, query };
     list.update(cells.length);
-    put(found, cells.length === COUNT ? counted(COUNT, "cell") : `${grouped(cells.length)} of ${counted(COUNT, "cell")}`);
+    put(
+      found,
+      cells.length === COUNT ? counted(COUNT, "cell") : `${grouped(cells.length)} of ${counted(COUNT, "cell")}`,
+    );
     performance.measure("filter", { start: began, end: performance.now() });
   }
 
@@ -101,23 +124,57 @@ function cellsView(parameters) {
     ["not as asked", "asked=no"],
     ["all", ""],
   ];
-  const links = h("p", { class: "quick" }, quick.map(([name, text]) => h("a", { href: queryLink(text) }, name)));
+  const links = h(
+    "p",
+    { class: "quick" },
+    quick.map(([name, text]) => h("a", { href: queryLink(text) }, name)),
+  );
   const help = h(
     "details",
     { class: "help" },
     h("summary", null, "What a filter can say"),
-    h("p", null, "Words that all must hold. ", h("code", null, "verdict=fail,crash"), " is one of two, ",
-      h("code", null, "reason~zap"), " looks anywhere, ", h("code", null, "vm=*dma*"), " leaves a part open, ",
-      h("code", null, "time>1"), " compares, ", h("code", null, "!word"), " or ", h("code", null, "!="), " is not. " +
-      "A word alone is looked for in ids and reasons. Words about a page must hold of the same page."),
-    h("dl", { class: "axes" }, Object.entries(AXES).map(([name, { what }]) => h("div", null, h("dt", null, h("code", null, name)), h("dd", null, what)))),
+    h(
+      "p",
+      null,
+      "Words that all must hold. ",
+      h("code", null, "verdict=fail,crash"),
+      " is one of two, ",
+      h("code", null, "reason~zap"),
+      " looks anywhere, ",
+      h("code", null, "vm=*dma*"),
+      " leaves a part open, ",
+      h("code", null, "time>1"),
+      " compares, ",
+      h("code", null, "!word"),
+      " or ",
+      h("code", null, "!="),
+      " is not. " + "A word alone is looked for in ids and reasons. Words about a page must hold of the same page.",
+    ),
+    h(
+      "dl",
+      { class: "axes" },
+      Object.entries(AXES).map(([name, { what }]) =>
+        h("div", null, h("dt", null, h("code", null, name)), h("dd", null, what)),
+      ),
+    ),
   );
-  const names = SIDES.length > 1 && h("p", { class: "columns", "aria-hidden": "true" }, "Marks, from left: ", SIDES.map((side) => side.name).join(" · "));
+  const names =
+    SIDES.length > 1 &&
+    h(
+      "p",
+      { class: "columns", "aria-hidden": "true" },
+      "Marks, from left: ",
+      SIDES.map((side) => side.name).join(" · "),
+    );
   return {
     title: "Cells",
     content: [
       h("div", { class: "sticky" }, h("h1", null, "Cells"), h("div", { class: "filter" }, input, found), note, links),
-      h("datalist", { id: "axes" }, Object.keys(AXES).map((axis) => h("option", { value: `${axis}=` }))),
+      h(
+        "datalist",
+        { id: "axes" },
+        Object.keys(AXES).map((axis) => h("option", { value: `${axis}=` })),
+      ),
       help,
       names,
       list.element,
@@ -129,7 +186,9 @@ function cellsView(parameters) {
       k: () => list.select(list.selected() - 1),
       ArrowDown: () => list.select(list.selected() + 1),
       ArrowUp: () => list.select(list.selected() - 1),
-      Enter: () => { if (cells[list.selected()] !== undefined) location.hash = cellLink(cells[list.selected()]); },
+      Enter: () => {
+        if (cells[list.selected()] !== undefined) location.hash = cellLink(cells[list.selected()]);
+      },
     },
   };
 }
@@ -142,7 +201,11 @@ function cellRow(cell) {
   return h(
     "a",
     { class: "row", href: cellLink(cell) },
-    h("span", { class: "marks" }, SIDES.map((one) => verdictMark(verdictOf(one, cell)))),
+    h(
+      "span",
+      { class: "marks" },
+      SIDES.map((one) => verdictMark(verdictOf(one, cell))),
+    ),
     h("span", { class: "id" }, id, vm && h("span", { class: "at" }, `@${vm}`)),
     h("span", { class: "reason" }, reason),
     h("span", { class: "time" }, duration(side.micros[cell])),

@@ -15,12 +15,18 @@ function viewAt(hash) {
   const parameters = new URLSearchParams(query ?? "");
   const [, view, ...rest] = path.split("/");
   switch (view) {
-    case "matrix": return matrixView(parameters);
-    case "changes": return changesView(parameters);
-    case "cells": return cellsView(parameters);
-    case "cell": return cellView(decoded(rest.join("/")), parameters);
-    case "about": return aboutView(parameters);
-    default: return overviewView();
+    case "matrix":
+      return matrixView(parameters);
+    case "changes":
+      return changesView(parameters);
+    case "cells":
+      return cellsView(parameters);
+    case "cell":
+      return cellView(decoded(rest.join("/")), parameters);
+    case "about":
+      return aboutView(parameters);
+    default:
+      return overviewView();
   }
 }
 
@@ -100,10 +106,15 @@ function theme(name) {
   }
 }
 
-put(document.getElementById("nav"), VIEWS.map(([key, href, name]) => h("a", { href, title: `key ${key}` }, name)));
+put(
+  document.getElementById("nav"),
+  VIEWS.map(([key, href, name]) => h("a", { href, title: `key ${key}` }, name)),
+);
 const themeButton = document.getElementById("theme");
 themeButton.hidden = false;
-themeButton.addEventListener("click", () => theme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length]));
+themeButton.addEventListener("click", () =>
+  theme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length]),
+);
 theme(THEMES.includes(kept()) ? kept() : "auto");
 addEventListener("hashchange", show);
 addEventListener("keydown", pressed);

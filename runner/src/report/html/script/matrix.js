@@ -15,7 +15,11 @@ function matrixOf(side, vm, target, cd) {
       if (row.target !== target || row.cd !== cd) continue;
       const key = `${row.mtrr}/${row.pat}`;
       let box = boxes.get(key);
-      if (!box) boxes.set(key, (box = { mtrr: row.mtrr, pat: row.pat, pages: 0, answers: new Map(), departs: false, wrong: false }));
+      if (!box)
+        boxes.set(
+          key,
+          (box = { mtrr: row.mtrr, pat: row.pat, pages: 0, answers: new Map(), departs: false, wrong: false }),
+        );
       const pages = numbers[n + 1] * cells;
       box.pages += pages;
       const answer = seen(row);
@@ -42,7 +46,11 @@ function matrixAxes() {
       }
     }
   }
-  return { vms: [...vms], targets: [...targets].sort((a, b) => (b === "ram") - (a === "ram") || (a < b ? -1 : 1)), cds: [...cds].sort() };
+  return {
+    vms: [...vms],
+    targets: [...targets].sort((a, b) => (b === "ram") - (a === "ram") || (a < b ? -1 : 1)),
+    cds: [...cds].sort(),
+  };
 }
 
 /** The most VM configurations that are shown at once. */
@@ -50,7 +58,8 @@ const MOST_VMS = 24;
 
 function matrixView(parameters) {
   const { vms, targets, cds } = matrixAxes();
-  if (vms.length === 0) return { title: "Matrix", content: [h("h1", null, "Matrix"), h("p", null, "No page was timed in these runs.")] };
+  if (vms.length === 0)
+    return { title: "Matrix", content: [h("h1", null, "Matrix"), h("p", null, "No page was timed in these runs.")] };
   const target = parameters.get("target") ?? targets[0];
   const cd = Number(parameters.get("cd") ?? cds[0]);
   const vm = parameters.get("vm") ?? "";
@@ -65,12 +74,35 @@ function matrixView(parameters) {
     title: "Matrix",
     content: [
       h("h1", null, "Matrix"),
-      h("p", { class: "lead" }, "What a page was seen to be, for each type of the guest's MTRRs (down) and of its PAT (across)."),
-      h("div", { class: "choices" },
-        choice("page", targets.map((one) => [one, one]), target, (value) => go({ target: value })),
-        choice("CR0.CD", cds.map((one) => [one, one]), cd, (value) => go({ cd: value })),
+      h(
+        "p",
+        { class: "lead" },
+        "What a page was seen to be, for each type of the guest's MTRRs (down) and of its PAT (across).",
+      ),
+      h(
+        "div",
+        { class: "choices" },
+        choice(
+          "page",
+          targets.map((one) => [one, one]),
+          target,
+          (value) => go({ target: value }),
+        ),
+        choice(
+          "CR0.CD",
+          cds.map((one) => [one, one]),
+          cd,
+          (value) => go({ cd: value }),
+        ),
         choice("VM", [["", "all"], ...vms.map((one) => [TEXTS[one], TEXTS[one]])], vm, (value) => go({ vm: value })),
-        SIDES.length > 1 && choice("kernel", [["", "all, side by side"], ...SIDES.map((side) => [side.number, side.name])], only, (value) => go({ kernel: value }))),
+        SIDES.length > 1 &&
+          choice(
+            "kernel",
+            [["", "all, side by side"], ...SIDES.map((side) => [side.number, side.name])],
+            only,
+            (value) => go({ kernel: value }),
+          ),
+      ),
       matrixLegend(),
       shown.slice(0, MOST_VMS).map((one) => vmSection(one, sides, target, cd)),
       shown.length > MOST_VMS && h("p", null, `${shown.length - MOST_VMS} more VM configurations: choose one above.`),
@@ -79,12 +111,33 @@ function matrixView(parameters) {
 }
 
 function matrixLegend() {
-  const types = MTRR_TYPES.map((type) => h("li", null, h("span", { class: "box sample", style: { background: paint([type]) } }, type)));
-  return h("ul", { class: "types" }, types,
-    h("li", null, h("span", { class: "box sample departs", style: { background: paint(["WB"]) } }, "WB"), " other than the architecture has it"),
-    h("li", null, h("span", { class: "box sample wrong", style: { background: paint(["UC"]) } }, "UC"), " other than the policy has it"),
-    h("li", null, h("span", { class: "box sample long", style: { background: paint(["UC", "WB"]) } }, "UC/WB"), " either, the more frequent first"),
-    h("li", null, h("span", { class: "box sample empty" }, ""), " not tried"));
+  const types = MTRR_TYPES.map((type) =>
+    h("li", null, h("span", { class: "box sample", style: { background: paint([type]) } }, type)),
+  );
+  return h(
+    "ul",
+    { class: "types" },
+    types,
+    h(
+      "li",
+      null,
+      h("span", { class: "box sample departs", style: { background: paint(["WB"]) } }, "WB"),
+      " other than the architecture has it",
+    ),
+    h(
+      "li",
+      null,
+      h("span", { class: "box sample wrong", style: { background: paint(["UC"]) } }, "UC"),
+      " other than the policy has it",
+    ),
+    h(
+      "li",
+      null,
+      h("span", { class: "box sample long", style: { background: paint(["UC", "WB"]) } }, "UC/WB"),
+      " either, the more frequent first",
+    ),
+    h("li", null, h("span", { class: "box sample empty" }, ""), " not tried"),
+  );
 }
 
 function vmSection(vm, sides, target, cd) {
@@ -92,11 +145,21 @@ function vmSection(vm, sides, target, cd) {
   if (made.length === 0) return null;
   // Undefined combinations of MTRRs, and pages without paging, are rows and columns of their own, where there are any.
   const extra = (of) => (made.some(([, boxes]) => [...boxes.values()].some((box) => box[of] === "-")) ? ["-"] : []);
-  const [down, across] = [[...MTRR_TYPES, ...extra("mtrr")], [...PAT_TYPES, ...extra("pat")]];
-  return h("section", { class: "vm" },
+  const [down, across] = [
+    [...MTRR_TYPES, ...extra("mtrr")],
+    [...PAT_TYPES, ...extra("pat")],
+  ];
+  return h(
+    "section",
+    { class: "vm" },
     h("h2", null, TEXTS[vm]),
     h("p", { class: "of" }, summary(DATA.vms, vm)),
-    h("div", { class: "matrices" }, made.map(([side, boxes]) => matrixTable(side, vm, target, cd, boxes, down, across))));
+    h(
+      "div",
+      { class: "matrices" },
+      made.map(([side, boxes]) => matrixTable(side, vm, target, cd, boxes, down, across)),
+    ),
+  );
 }
 
 function matrixTable(side, vm, target, cd, boxes, down, across) {
@@ -104,12 +167,46 @@ function matrixTable(side, vm, target, cd, boxes, down, across) {
   const departs = all.filter((box) => box.departs).length;
   const wrong = all.filter((box) => box.wrong).length;
   const word_ = (value) => (value === "-" ? "none" : value);
-  return h("figure", { class: "matrix" },
-    h("figcaption", null, h("strong", null, side.name), h("small", null, `${departs} of ${all.length} other than the architecture${wrong > 0 ? `, ${wrong} other than the policy` : ""}`)),
-    h("table", null,
-      h("thead", null, h("tr", null, h("td", { class: "corner" }, "MTRR \\ PAT"), across.map((pat) => h("th", { scope: "col" }, word_(pat))))),
-      h("tbody", null, down.map((mtrr) => h("tr", null, h("th", { scope: "row" }, word_(mtrr)),
-        across.map((pat) => h("td", null, matrixBox(side, vm, target, cd, boxes.get(`${mtrr}/${pat}`)))))))));
+  return h(
+    "figure",
+    { class: "matrix" },
+    h(
+      "figcaption",
+      null,
+      h("strong", null, side.name),
+      h(
+        "small",
+        null,
+        `${departs} of ${all.length} other than the architecture${wrong > 0 ? `, ${wrong} other than the policy` : ""}`,
+      ),
+    ),
+    h(
+      "table",
+      null,
+      h(
+        "thead",
+        null,
+        h(
+          "tr",
+          null,
+          h("td", { class: "corner" }, "MTRR \\ PAT"),
+          across.map((pat) => h("th", { scope: "col" }, word_(pat))),
+        ),
+      ),
+      h(
+        "tbody",
+        null,
+        down.map((mtrr) =>
+          h(
+            "tr",
+            null,
+            h("th", { scope: "row" }, word_(mtrr)),
+            across.map((pat) => h("td", null, matrixBox(side, vm, target, cd, boxes.get(`${mtrr}/${pat}`)))),
+          ),
+        ),
+      ),
+    ),
+  );
 }
 
 /** One combination: the type that most pages were seen to be, or both, with its marks; a link to its cells. */
@@ -117,18 +214,37 @@ function matrixBox(side, vm, target, cd, box) {
   if (!box) return h("span", { class: "box empty" });
   const answers = [...box.answers].sort((a, b) => b[1].pages - a[1].pages);
   const types = answers.flatMap(([answer]) => typesIn(answer).slice(0, 2));
-  const label = answers.length === 1 ? shortType(answers[0][0]) : answers.slice(0, 2).map(([answer]) => shortType(answer)).join("/");
-  const said = answers.map(([answer, { pages, row }]) => `${answer} in ${counted(pages, "page")} (architecture ${row.architecture}, policy ${row.policy})`).join("; ");
+  const label =
+    answers.length === 1
+      ? shortType(answers[0][0])
+      : answers
+          .slice(0, 2)
+          .map(([answer]) => shortType(answer))
+          .join("/");
+  const said = answers
+    .map(
+      ([answer, { pages, row }]) =>
+        `${answer} in ${counted(pages, "page")} (architecture ${row.architecture}, policy ${row.policy})`,
+    )
+    .join("; ");
   const marks = [box.departs && "departs", box.wrong && "wrong"].filter(Boolean);
-  const words = [box.departs && "other than the architecture", box.wrong && "other than the policy"].filter(Boolean).join(", ");
+  const words = [box.departs && "other than the architecture", box.wrong && "other than the policy"]
+    .filter(Boolean)
+    .join(", ");
   const leafOnly = answers.every(([answer]) => answer.startsWith("leaf"));
-  return h("a", {
-    class: ["box", ...marks, label.length > 4 && "long", leafOnly && "leaf"].filter(Boolean).join(" "),
-    style: { background: paint(types) },
-    href: queryLink(`kernel=${word(side.name)} vm=${word(TEXTS[vm])} target=${target} cd=${cd} mtrr=${box.mtrr} pat=${box.pat}`),
-    title: `MTRR ${box.mtrr}, PAT ${box.pat}: ${said}${words && `. ${words}`}`,
-    "aria-label": `MTRR ${box.mtrr}, PAT ${box.pat}: ${said}${words && `; ${words}`}`,
-  }, h("span", null, label));
+  return h(
+    "a",
+    {
+      class: ["box", ...marks, label.length > 4 && "long", leafOnly && "leaf"].filter(Boolean).join(" "),
+      style: { background: paint(types) },
+      href: queryLink(
+        `kernel=${word(side.name)} vm=${word(TEXTS[vm])} target=${target} cd=${cd} mtrr=${box.mtrr} pat=${box.pat}`,
+      ),
+      title: `MTRR ${box.mtrr}, PAT ${box.pat}: ${said}${words && `. ${words}`}`,
+      "aria-label": `MTRR ${box.mtrr}, PAT ${box.pat}: ${said}${words && `; ${words}`}`,
+    },
+    h("span", null, label),
+  );
 }
 
 /** As few letters as say it. */

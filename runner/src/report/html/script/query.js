@@ -43,7 +43,9 @@ function readQuery(text) {
     const known = AXES[axis];
     if (!known) return { error: `There is no \`${axis}\` to filter by${nearest(axis, Object.keys(AXES))}.` };
     const operator = parts[2];
-    const values = bare(parts[3]).split(",").filter((value) => value !== "");
+    const values = bare(parts[3])
+      .split(",")
+      .filter((value) => value !== "");
     if (values.length === 0) return { error: `\`${word}\` names no value.` };
     if (/[<>]/.test(operator) && known.of !== "number") return { error: `\`${axis}\` is no number: say = or != or ~.` };
     if (known.of === "number" && values.some((value) => Number.isNaN(Number(value)))) {
@@ -79,7 +81,10 @@ function nearest(word, known) {
 function textTest(word) {
   const escape = (value) => value.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*");
   const whole = word.operator === "~" || word.axis === "" ? "(?:%)" : "^(?:%)$";
-  const pattern = new RegExp(whole.replace("%", () => word.values.map(escape).join("|")), "i");
+  const pattern = new RegExp(
+    whole.replace("%", () => word.values.map(escape).join("|")),
+    "i",
+  );
   return (text) => pattern.test(text) !== word.not;
 }
 
@@ -97,22 +102,42 @@ function numberTest(word, text = (number) => TEXTS[number]) {
 function compare(word) {
   const value = Number(word.values[0]);
   switch (word.operator) {
-    case ">": return (number) => number > value;
-    case "<": return (number) => number < value;
-    case ">=": return (number) => number >= value;
-    case "<=": return (number) => number <= value;
-    default: return (number) => word.values.some((one) => Number(one) === number) !== word.not;
+    case ">":
+      return (number) => number > value;
+    case "<":
+      return (number) => number < value;
+    case ">=":
+      return (number) => number >= value;
+    case "<=":
+      return (number) => number <= value;
+    default:
+      return (number) => word.values.some((one) => Number(one) === number) !== word.not;
   }
 }
 
 function cellTest(word) {
   const family = (number) => TEXTS[number].split("/")[0];
   const tests = {
-    family: () => { const test = numberTest(word, family); return (cell) => test(TEST[cell]); },
-    test: () => { const test = numberTest(word); return (cell) => test(TEST[cell]); },
-    vm: () => { const test = numberTest(word); return (cell) => test(VM[cell]); },
-    suite: () => { const test = numberTest(word); return (cell) => test(SUITE[cell]); },
-    cell: () => { const test = textTest(word); return (cell) => test(cellId(cell)); },
+    family: () => {
+      const test = numberTest(word, family);
+      return (cell) => test(TEST[cell]);
+    },
+    test: () => {
+      const test = numberTest(word);
+      return (cell) => test(TEST[cell]);
+    },
+    vm: () => {
+      const test = numberTest(word);
+      return (cell) => test(VM[cell]);
+    },
+    suite: () => {
+      const test = numberTest(word);
+      return (cell) => test(SUITE[cell]);
+    },
+    cell: () => {
+      const test = textTest(word);
+      return (cell) => test(cellId(cell));
+    },
   };
   return tests[word.axis]();
 }
@@ -125,10 +150,18 @@ function sideTest(word) {
   }
   const test = numberTest(word);
   switch (word.axis) {
-    case "kernel": { const text = textTest(word); return (side) => text(side.name); }
-    case "verdict": { const verdict = numberTest(word, (number) => VERDICTS[number - 1] ?? ""); return (side, cell) => verdict(side.verdict[cell]); }
-    case "reason": return (side, cell) => test(side.reason[cell]);
-    case "policy": return (side, cell) => test(side.policy[cell]);
+    case "kernel": {
+      const text = textTest(word);
+      return (side) => text(side.name);
+    }
+    case "verdict": {
+      const verdict = numberTest(word, (number) => VERDICTS[number - 1] ?? "");
+      return (side, cell) => verdict(side.verdict[cell]);
+    }
+    case "reason":
+      return (side, cell) => test(side.reason[cell]);
+    case "policy":
+      return (side, cell) => test(side.policy[cell]);
     case "deviation": {
       const any = textTest({ ...word, not: false });
       return (side, cell) => DATA.sets[side.deviations[cell]].some((id) => any(TEXTS[id])) !== word.not;
@@ -158,13 +191,17 @@ function search(words) {
   const sides = words.filter((word) => word.of === "side" || word.of === "number").map(sideTest);
   const rows = words.filter((word) => word.of === "row").map(rowTest);
   // A bare word is looked for in the id and in the reason.
-  const bare = words.filter((word) => word.axis === "").map((word) => {
-    const plain = { ...word, not: false };
-    const [test, vm, reason] = [numberTest(plain), numberTest(plain), numberTest(plain)];
-    const whole = textTest(plain);
-    const inId = word.values[0].includes("@") ? (cell) => whole(cellId(cell)) : (cell) => test(TEST[cell]) || vm(VM[cell]);
-    return (side, cell) => (inId(cell) || reason(side.reason[cell])) !== word.not;
-  });
+  const bare = words
+    .filter((word) => word.axis === "")
+    .map((word) => {
+      const plain = { ...word, not: false };
+      const [test, vm, reason] = [numberTest(plain), numberTest(plain), numberTest(plain)];
+      const whole = textTest(plain);
+      const inId = word.values[0].includes("@")
+        ? (cell) => whole(cellId(cell))
+        : (cell) => test(TEST[cell]) || vm(VM[cell]);
+      return (side, cell) => (inId(cell) || reason(side.reason[cell])) !== word.not;
+    });
   const rowFits = ROWS.map((row) => rows.every((test) => test(row)));
   const setFits = new Int8Array(DATA.sets.length).fill(-1);
   const hasRow = (set) => {

@@ -69,6 +69,8 @@ function verdictLegend() {
   return h(
     "dl",
     { class: "legend" },
-    VERDICTS.map((verdict) => h("div", null, h("dt", null, verdictMark(verdict, true)), h("dd", null, MEANINGS[verdict]))),
+    VERDICTS.map((verdict) =>
+      h("div", null, h("dt", null, verdictMark(verdict, true)), h("dd", null, MEANINGS[verdict])),
+    ),
   );
 }

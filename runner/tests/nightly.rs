@@ -50,7 +50,7 @@ fn a_night_leaves_reports_and_the_difference_from_the_night_before() {
         let runs = runs(dir.path());
         assert_eq!(runs.len(), night.min(2));
         let last = runs.last().unwrap();
-        for file in ["observations.jsonl", "verdicts.jsonl", "doctor.txt", "junit.xml", "report.md"] {
+        for file in ["observations.jsonl", "verdicts.jsonl", "doctor.txt", "report.html", "junit.xml", "report.md"] {
             assert!(fs::metadata(last.join(file)).is_ok_and(|file| file.len() > 0), "{file}");
         }
         assert_eq!(last.join("diff.txt").exists(), night > 1);

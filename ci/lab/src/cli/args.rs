@@ -162,8 +162,14 @@ pub struct Run {
 }
 
 impl Run {
-    /// These kernels with these suites, and nothing else.
-    pub fn of(names: Vec<String>, suite: Vec<String>, jobs: Option<NonZeroUsize>, booting: Booting) -> Run {
+    /// These kernels with this suite and these arguments, and nothing else.
+    pub fn of(
+        names: Vec<String>,
+        suite: &str,
+        arguments: &[String],
+        jobs: Option<NonZeroUsize>,
+        booting: Booting,
+    ) -> Run {
         Run {
             names,
             bzimage: None,
@@ -174,11 +180,11 @@ impl Run {
             cpu: None,
             booting,
             jobs,
-            suite,
+            suite: vec![suite.to_owned()],
             repeat: NonZeroUsize::MIN,
             busy: false,
             destructive: Vec::new(),
-            arguments: Vec::new(),
+            arguments: arguments.to_vec(),
         }
     }
 
@@ -304,6 +310,9 @@ pub struct Zaps {
     /// How they are booted.
     #[command(flatten)]
     pub booting: Booting,
+    /// Arguments for `kvm-memtype run` in the machine: `zaps/` leaves out the real boots, which take minutes each.
+    #[arg(last = true, value_name = "ARGUMENT", conflicts_with = "dirs")]
+    pub arguments: Vec<String>,
 }
 
 /// Arguments of `bisect`.

@@ -36,7 +36,7 @@ pub fn proposals(lab: &Lab, args: &Args) -> Result<Outcome, Failure> {
     let mut names: Vec<String> = stock.all().map(|spec| spec.id.clone()).chain(patched).collect();
     let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(name.clone()));
-    let (outcome, boots) = table::boot(lab, names, SUITE, args.jobs, &args.booting, "proposals")?;
+    let (outcome, boots) = table::boot(lab, names, (SUITE, &[]), args.jobs, &args.booting, "proposals")?;
     print(&boots, &all, &set, &policies)?;
     Ok(outcome)
 }

@@ -9,11 +9,11 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Runs a suite in each of these kernels, in a directory of its own under that of results, and gives what each left.
+/// Runs a suite, with arguments, in each of these kernels, in a directory of its own under that of results, and gives what each left.
 pub fn boot(
     lab: &Lab,
     kernels: Vec<String>,
-    suite: &str,
+    (suite, arguments): (&str, &[String]),
     jobs: Option<NonZeroUsize>,
     booting: &Booting,
     table: &str,
@@ -22,7 +22,7 @@ pub fn boot(
     let now = kvm_memtype::results::utc(SystemTime::now());
     booting.results = booting.results.join(format!("{now}-{table}"));
     let dir = booting.results.clone();
-    let outcome = run::run(lab, &Run::of(kernels, vec![suite.to_owned()], jobs, booting))?;
+    let outcome = run::run(lab, &Run::of(kernels, suite, arguments, jobs, booting))?;
     let boots = entries(&dir).map_err(|error| Failure::Broken(format!("{}: {error}", dir.display())))?;
     anstream::println!();
     Ok((outcome, boots))

@@ -16,7 +16,8 @@ pub fn zaps(lab: &Lab, args: &Args) -> Result<Outcome, Failure> {
         print(&args.dirs)?;
         return Ok(Outcome::AsExpected);
     }
-    let (outcome, boots) = table::boot(lab, args.kernel.clone(), SUITE, args.jobs, &args.booting, SUITE)?;
+    let (outcome, boots) =
+        table::boot(lab, args.kernel.clone(), (SUITE, &args.arguments), args.jobs, &args.booting, SUITE)?;
     print(&boots)?;
     Ok(outcome)
 }

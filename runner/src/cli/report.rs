@@ -36,6 +36,9 @@ fn print(cli: &Cli, args: &Report, out: &mut dyn Write) -> Done {
     if args.matrix {
         return matrix(cli, args, out);
     }
+    if args.types && !matches!(args.format, ReportFormat::Human | ReportFormat::Json) {
+        return Err(Failure::Usage("--types is printed for people and as json".into()));
+    }
     match args.format {
         ReportFormat::Human => lines(cli, args, Format::Human, out),
         ReportFormat::Json => lines(cli, args, Format::Json, out),
@@ -55,9 +58,6 @@ fn print(cli: &Cli, args: &Report, out: &mut dyn Write) -> Done {
 
 /// Has an exporter write the runs that are named, their repetitions included.
 fn export(cli: &Cli, args: &Report, write: impl FnOnce(&[Judged]) -> io::Result<()>) -> Done {
-    if args.types {
-        return Err(Failure::Usage("--types is printed for people and as json".into()));
-    }
     let named: Vec<Vec<Judged>> = args.runs.iter().map(|run| judged::named(cli, run)).collect::<Result<_, _>>()?;
     let outcome = export::outcome(named.iter().map(Vec::as_slice));
     write(&named.into_iter().flatten().collect::<Vec<_>>())?;

@@ -3,7 +3,7 @@
 use super::*;
 
 const FILE: &str = r#"
-program = "https://files.example/kvm-memtype"
+program = "https://store.example/kvm-memtype"
 suites = ["default", "memtype"]
 shards = 2
 after = ["tar cz default memtype | base64"]
@@ -14,10 +14,10 @@ deploy = { to = "tftp", os = "debian", kernel = { url = "@image@" } }
 boot = { method = "ipxe", commands = "nfs", prompts = ["root@"], parameters = { kernel = "-kernel {kernel}" } }
 
 [kernels."6.1"]
-image = "https://files.example/6.1/vmlinuz"
+image = "https://store.example/6.1/vmlinuz"
 
 [kernels."6.12"]
-image = "https://files.example/6.12/vmlinuz"
+image = "https://store.example/6.12/vmlinuz"
 
 [hosts.xeon-1]
 device-type = "server"
@@ -45,7 +45,7 @@ fn each_host_kernel_and_shard_has_a_job() {
         "device_type: server\n",
         "job_name: \"kvm-memtype xeon-1-6.1-2of2\"\n",
         "tags:\n  - \"xeon-1\"\n",
-        "url: \"https://files.example/6.1/vmlinuz\"\n",
+        "url: \"https://store.example/6.1/vmlinuz\"\n",
         "kernel: \"-kernel {kernel}\"\n",
         "prompts:\n        - \"root@\"\n",
         "--suite memtype --shard 2/2 --dma vfio-group=/dev/vfio/12",

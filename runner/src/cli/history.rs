@@ -3,9 +3,10 @@
 use super::args::{Cli, Format, History as Args};
 use super::out::stdout;
 use super::{Done, Failure};
+use crate::config::names;
 use crate::execute::chain;
 use crate::history::{Index, IndexError, Slower, Streak, Synced, Timeline};
-use crate::plan::pattern::fits;
+use crate::plan::picked;
 use crate::report::{Outcome, counted};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,47 +28,33 @@ pub fn history(cli: &Cli, args: &Args) -> Done {
     for why in &synced.left_out {
         anstream::eprintln!("kvm-memtype: left out: {why}");
     }
-    let picks = |cell: &str| {
-        let one = |filter: &String| match filter.contains('*') {
-            true => fits(filter, cell),
-            false => cell.contains(filter.as_str()),
-        };
-        args.filters.is_empty() || args.filters.iter().any(one)
-    };
-    // Where there is a cell of that very id, no other one is meant.
-    let mut exact = BTreeSet::new();
-    index.timelines(
-        |cell| args.filters.iter().any(|filter| filter == cell),
-        |timeline| -> Result<(), Failure> {
-            exact.insert(timeline.cell.clone());
-            Ok(())
-        },
-    )?;
-    let wanted = |cell: &str| if exact.is_empty() { picks(cell) } else { exact.contains(cell) };
-    let mut count = 0usize;
+    let cells = index.cells()?;
+    let mut wanted: BTreeSet<&str> = BTreeSet::new();
+    for filter in &args.filters {
+        let ids = picked(filter, cells.iter().map(String::as_str));
+        if ids.is_empty() {
+            let hint = names::hint(filter, cells.iter().map(String::as_str));
+            let runs = counted(synced.runs as u64, "run");
+            return Err(Failure::Usage(format!("no cell of {runs} fits the filter `{filter}`{hint}")));
+        }
+        wanted.extend(ids);
+    }
+    let wanted = |cell: &str| args.filters.is_empty() || wanted.contains(cell);
     match (args.format, args.filters.is_empty()) {
-        (Format::Json, _) => index.timelines(wanted, |timeline| -> Result<(), Failure> {
-            count += 1;
-            Ok(writeln!(stdout(), "{}", line(timeline))?)
-        })?,
-        (Format::Human, false) => index.timelines(wanted, |timeline| -> Result<(), Failure> {
-            count += 1;
-            Ok(print(&mut stdout(), timeline)?)
-        })?,
+        (Format::Json, _) => index
+            .timelines(wanted, |timeline| -> Result<(), Failure> { Ok(writeln!(stdout(), "{}", line(timeline))?) })?,
+        (Format::Human, false) => {
+            index.timelines(wanted, |timeline| -> Result<(), Failure> { Ok(print(&mut stdout(), timeline)?) })?
+        }
         (Format::Human, true) => {
             let mut overview = Overview::default();
             index.timelines(wanted, |timeline| -> Result<(), Failure> {
                 overview.add(timeline);
                 Ok(())
             })?;
-            count = overview.cells.len();
             overview.print(&mut stdout(), &synced)?;
             writeln!(stdout(), "the index is {}; kvm-memtype history CELL tells more", path.display())?;
         }
-    }
-    if count == 0 && !args.filters.is_empty() {
-        let filters = args.filters.join(" ");
-        return Err(Failure::Usage(format!("no cell of {} fits {filters}", counted(synced.runs as u64, "run"))));
     }
     Ok(Outcome::AsExpected)
 }

@@ -157,6 +157,17 @@ impl Index {
         Ok(synced)
     }
 
+    /// The ids of all cells that are in any run.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn cells(&self) -> Result<Vec<String>, IndexError> {
+        let read = || -> rusqlite::Result<Vec<String>> {
+            self.db.prepare("SELECT DISTINCT cell FROM cells ORDER BY cell")?.query_map([], |row| row.get(0))?.collect()
+        };
+        read().map_err(|source| IndexError::Sqlite { what: "read", path: self.path.clone(), source })
+    }
+
     /// Hands out the timelines of all cells that are `wanted`, by cell and group.
     ///
     /// # Errors
@@ -328,6 +339,7 @@ mod tests {
         let why = format!("{}: it has no verdicts: kvm-memtype judge {0}", unjudged.display());
         assert_eq!(synced.left_out, [why]);
         assert_eq!(told(&index), ["a/1 6.1 pass fail", "a/1 7.2 skip", "a/2 6.1 pass pass"]);
+        assert_eq!(index.cells().unwrap(), ["a/1", "a/2"]);
 
         // Nothing has changed; then a run is judged again, and one goes.
         let again = Index::open(&file, false).unwrap().sync(root.path()).unwrap();

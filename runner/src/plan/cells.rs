@@ -97,14 +97,20 @@ impl Plan {
 
 /// The ids of the cells that a filter picks.
 fn pick(filter: &str, cells: &[Cell]) -> Result<Vec<String>, ConfigError> {
-    let exact = cells.iter().any(|cell| cell.id == filter);
-    let picked = |cell: &&Cell| match exact {
-        true => cell.id == filter,
-        false if filter.contains('*') => fits(filter, &cell.id),
-        false => cell.id.contains(filter),
+    let ids = picked(filter, cells.iter().map(|cell| cell.id.as_str()));
+    if ids.is_empty() { Err(nothing(filter, cells)) } else { Ok(ids.into_iter().map(str::to_owned).collect()) }
+}
+
+/// Those of these ids that a filter picks: itself, if it is one of them; or else those that the pattern fits (with `*`), or
+/// that have it in them (without).
+pub fn picked<'a>(filter: &str, ids: impl Iterator<Item = &'a str> + Clone) -> Vec<&'a str> {
+    let exact = ids.clone().any(|id| id == filter);
+    let picks = |id: &&str| match exact {
+        true => *id == filter,
+        false if filter.contains('*') => fits(filter, id),
+        false => id.contains(filter),
     };
-    let ids: Vec<String> = cells.iter().filter(picked).map(|cell| cell.id.clone()).collect();
-    if ids.is_empty() { Err(nothing(filter, cells)) } else { Ok(ids) }
+    ids.filter(picks).collect()
 }
 
 /// The complaint about a filter that picks nothing. It names the cell of which the id or a part of it is most like the

@@ -9,4 +9,4 @@ pub mod shard;
 pub mod suite;
 pub mod vm;
 
-pub use cells::{Cell, Plan, TestRef};
+pub use cells::{Cell, Plan, TestRef, picked};

@@ -181,14 +181,13 @@ fn path(cell: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::every_verdict;
+    use super::super::testing::{every_verdict, text};
     use super::*;
     use snapbox::{assert_data_eq, file};
 
     fn written(build: Option<&str>) -> String {
-        let (mut bytes, build) = (Vec::new(), build.map(|build| build.parse().unwrap()));
-        write(&mut bytes, &[every_verdict()], &"my_lab".parse().unwrap(), build.as_ref()).unwrap();
-        String::from_utf8(bytes).unwrap()
+        let build = build.map(|build| build.parse().unwrap());
+        text(|out| write(out, &[every_verdict()], &"my_lab".parse().unwrap(), build.as_ref()))
     }
 
     #[test]

@@ -70,14 +70,12 @@ fn parent<'a>(number: usize, name: &str, cells: impl Iterator<Item = &'a CellVer
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{every_verdict, run};
+    use super::super::testing::{every_verdict, run, text};
     use super::*;
     use snapbox::{assert_data_eq, file};
 
     fn written(runs: &[Judged]) -> String {
-        let mut bytes = Vec::new();
-        write(&mut bytes, runs).unwrap();
-        String::from_utf8(bytes).unwrap()
+        text(|out| write(out, runs))
     }
 
     #[test]

@@ -118,14 +118,12 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{every_verdict, run};
+    use super::super::testing::{every_verdict, run, text};
     use super::*;
     use snapbox::{assert_data_eq, file};
 
     fn written(runs: &[Judged]) -> String {
-        let mut bytes = Vec::new();
-        write(&mut bytes, runs).unwrap();
-        String::from_utf8(bytes).unwrap()
+        text(|out| write(out, runs))
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::judge::{By, Judgement, Point, Verdict};
 use crate::plan::vm::VmConfig;
 use crate::report::CellVerdict;
 use crate::results::{Header, PlannedCell, Run};
+use std::io;
 
 /// A run with one cell of each verdict, whose texts hold what each format has to escape.
 pub fn every_verdict() -> Judged {
@@ -21,10 +22,8 @@ pub fn run(verdicts: &[Verdict]) -> Judged {
         run: 0x5eed,
         started: "20261121T180614Z".into(),
         version: "0.1.0".into(),
-        guests: Default::default(),
         machine: "kvm".into(),
         suite: "smoke".into(),
-        filters: Vec::new(),
         facts: Facts([("kvm-vendor".to_owned(), Fact::Text("kvm_intel".into()))].into()),
         host: [
             ("CPU", "A \"Core\" <i7> & more"),
@@ -34,18 +33,18 @@ pub fn run(verdicts: &[Verdict]) -> Judged {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into(),
-        witnesses: Default::default(),
-        devices: Default::default(),
-        pinned: Vec::new(),
-        busy: false,
-        policy: None,
-        fail_fast: false,
-        shard: None,
-        merged: Vec::new(),
         cells: cells.collect(),
+        ..Header::default()
     };
     let run = Run { dir: "results/run".into(), header, results: Vec::new(), torn: 0, whole: 0 };
     Judged { run, repetition: 1, verdicts }
+}
+
+/// What an exporter writes.
+pub fn text(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
+    let mut bytes = Vec::new();
+    write(&mut bytes).unwrap();
+    String::from_utf8(bytes).unwrap()
 }
 
 /// The cell at that place.

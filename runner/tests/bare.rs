@@ -29,7 +29,7 @@ fn bare() -> Option<Bare> {
         return None;
     }
     let mut facts = host::probe().facts(machine.name());
-    facts.0.extend(machine.facts().0);
+    facts.add(&machine.facts());
     let facts = host::vm_facts(&facts, &VmConfig::default());
     Some(Bare { machine, facts })
 }

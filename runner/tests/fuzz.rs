@@ -56,7 +56,7 @@ fn a_seed_finds_the_same_again_and_each_find_can_be_replayed() {
     assert_eq!(sums["histories"], 3);
     assert_eq!(finds, same);
     assert!(outputs.iter().all(|output| code(output) == 0), "an unknown difference: {finds:?}");
-    let vendor = host::probe().facts("kvm").0.get("kvm-vendor").cloned();
+    let vendor = host::probe().facts("kvm").get("kvm-vendor").cloned();
     let known = finds.iter().any(|find| find["id"] == "pvm-pat-types" && find["kind"] == "known");
     assert!(known || vendor != Some(Fact::Text("kvm_pvm".into())), "{finds:?}");
     for find in finds {

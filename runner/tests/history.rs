@@ -44,7 +44,13 @@ fn all_runs_are_asked_at_once() {
 
     let told = said(results.path(), &["history", CELL]);
     let verdict = |line: &&str| line.starts_with("    xfail ") || line.starts_with("    pass ");
-    assert_eq!(told.lines().filter(|line| *line == CELL).count(), 3, "one for each kernel's series: {told}");
+    assert_eq!(
+        told.lines().filter(|line| *line == CELL).count(),
+        4,
+        "one for each kernel's series and variant: {told}"
+    );
+    let variant = told.lines().filter(|line| line.starts_with("  Linux 7.2") && line.ends_with("self-snoop=false"));
+    assert_eq!(variant.count(), 1, "a variant by its command line is named by what it changes: {told}");
     assert_eq!(told.lines().filter(verdict).filter(|line| line.contains("xfail")).count(), 1, "{told}");
 
     // An id picks its cell alone, whatever other filters pick.

@@ -135,7 +135,7 @@ fn linux_boots_to_its_init_and_has_a_row() {
     if kvm().is_none() {
         return;
     }
-    if host::probe().facts("kvm").0.get("kvm-vendor").is_some_and(|vendor| vendor.to_string() == "kvm_pvm") {
+    if host::probe().facts("kvm").get("kvm-vendor").is_some_and(|vendor| vendor.to_string() == "kvm_pvm") {
         return skip("kvm_pvm emulates what runs at CPL0, and its emulator knows neither CMPXCHG16B nor INT3");
     }
     let Some(linux) = fetched() else { return skip("no kernel was fetched: `lab fetch` gets some") };

@@ -3,7 +3,6 @@
 use crate::frame::{VERSION, checksum};
 use crate::record::Record;
 use crate::text::{TextError, Words, hex};
-use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
@@ -178,7 +177,8 @@ impl Reader {
 fn verified(line: &str, run: u64) -> Result<&str, StreamError> {
     let (text, sum) = line.rsplit_once('*').unwrap_or((line, ""));
     let wanted = checksum(run, text);
-    if *sum == *format!("{wanted:04x}") { Ok(text) } else { Err(StreamError::Checksum { wanted, line: line.into() }) }
+    let digits = [12, 8, 4, 0].map(|shift| b"0123456789abcdef"[usize::from(wanted >> shift & 15)]);
+    if sum.as_bytes() == digits { Ok(text) } else { Err(StreamError::Checksum { wanted, line: line.into() }) }
 }
 
 #[cfg(test)]

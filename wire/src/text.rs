@@ -32,30 +32,47 @@ impl core::error::Error for TextError {}
 /// A number in lower-case hexadecimal without prefix, in the range of `T`. One spelling a number: no sign, no zeros in
 /// front.
 pub(crate) fn hex<T: TryFrom<u64>>(word: &str, wanted: &'static str) -> Result<T, TextError> {
-    let digits = word.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let canonical = word == "0" || !word.starts_with('0');
-    (digits && canonical)
-        .then(|| u64::from_str_radix(word, 16).ok())
-        .flatten()
-        .and_then(|value| T::try_from(value).ok())
-        .ok_or_else(|| TextError::new(wanted, word))
+    let digits = word.as_bytes();
+    let canonical = matches!(digits, [b'0'] | [b'1'..=b'9' | b'a'..=b'f', ..]) && digits.len() <= 16;
+    let value = digits.iter().filter(|_| canonical).try_fold(0, |value: u64, &digit| match digit {
+        b'0'..=b'9' => Some(value << 4 | u64::from(digit - b'0')),
+        b'a'..=b'f' => Some(value << 4 | u64::from(digit - b'a' + 10)),
+        _ => None,
+    });
+    let value = value.filter(|_| canonical).and_then(|value| T::try_from(value).ok());
+    value.ok_or_else(|| TextError::new(wanted, word))
 }
 
-/// The words of a line, taken from the front; each knows what it should be.
-pub(crate) struct Words<'a>(core::str::Split<'a, char>);
+/// The words of a line, taken from the front; each knows what it should be. Holds what is left of the line, if anything is.
+pub(crate) struct Words<'a>(Option<&'a str>);
 
 impl<'a> Words<'a> {
     pub(crate) fn new(line: &'a str) -> Self {
-        Words(line.split(' '))
+        Words(Some(line))
+    }
+
+    /// The next word and what follows it.
+    fn split(&self) -> Option<(&'a str, Option<&'a str>)> {
+        let line = self.0?;
+        Some(match line.bytes().position(|byte| byte == b' ') {
+            Some(at) => (&line[..at], Some(&line[at + 1..])),
+            None => (line, None),
+        })
+    }
+
+    fn take(&mut self) -> Option<&'a str> {
+        let (word, rest) = self.split()?;
+        self.0 = rest;
+        Some(word)
     }
 
     pub(crate) fn word(&mut self, wanted: &'static str) -> Result<&'a str, TextError> {
-        self.0.next().filter(|w| !w.is_empty()).ok_or_else(|| TextError::new(wanted, ""))
+        self.take().filter(|w| !w.is_empty()).ok_or_else(|| TextError::new(wanted, ""))
     }
 
     /// The next word, left where it is.
     pub(crate) fn peek(&self) -> Option<&'a str> {
-        self.0.clone().next()
+        self.split().map(|(word, _)| word)
     }
 
     pub(crate) fn hex<T: TryFrom<u64>>(&mut self, wanted: &'static str) -> Result<T, TextError> {
@@ -69,12 +86,12 @@ impl<'a> Words<'a> {
         self.word(wanted)?.parse()
     }
 
-    pub(crate) fn rest(self) -> impl Iterator<Item = &'a str> {
-        self.0
+    pub(crate) fn rest(mut self) -> impl Iterator<Item = &'a str> {
+        core::iter::from_fn(move || self.take())
     }
 
     pub(crate) fn end(mut self) -> Result<(), TextError> {
-        match self.0.next() {
+        match self.take() {
             None => Ok(()),
             Some(word) => Err(TextError::new("the end of the line", word)),
         }

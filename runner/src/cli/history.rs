@@ -5,7 +5,7 @@ use super::out::stdout;
 use super::{Done, Failure};
 use crate::config::names;
 use crate::execute::chain;
-use crate::history::{Index, IndexError, Slower, Streak, Synced, Timeline};
+use crate::history::{Group, Index, IndexError, Slower, Streak, Synced, Timeline};
 use crate::plan::picked;
 use crate::report::{Outcome, counted};
 use serde_json::json;
@@ -44,10 +44,12 @@ pub fn history(cli: &Cli, args: &Args) -> Done {
         (Format::Json, _) => index
             .timelines(wanted, |timeline| -> Result<(), Failure> { Ok(writeln!(stdout(), "{}", line(timeline))?) })?,
         (Format::Human, false) => {
-            index.timelines(wanted, |timeline| -> Result<(), Failure> { Ok(print(&mut stdout(), timeline)?) })?
+            let groups = index.groups()?;
+            index
+                .timelines(wanted, |timeline| -> Result<(), Failure> { Ok(print(&mut stdout(), timeline, &groups)?) })?
         }
         (Format::Human, true) => {
-            let mut overview = Overview::default();
+            let mut overview = Overview { groups: index.groups()?, ..Overview::default() };
             index.timelines(wanted, |timeline| -> Result<(), Failure> {
                 overview.add(timeline);
                 Ok(())
@@ -66,15 +68,20 @@ fn line(timeline: &Timeline) -> serde_json::Value {
     });
     json!({
         "cell": timeline.cell, "where": timeline.group, "as-expected": timeline.is_expected(),
-        "runs": timeline.entries.len(), "surprises": timeline.surprises(), "turns": timeline.turns(),
+        "hosts": timeline.hosts(), "runs": timeline.entries.len(), "surprises": timeline.surprises(), "turns": timeline.turns(),
         "streaks": timeline.streaks(), "slower": slower,
     })
 }
 
 /// Prints one timeline: a line for each streak.
-fn print(out: &mut impl Write, timeline: &Timeline) -> io::Result<()> {
+fn print(out: &mut impl Write, timeline: &Timeline, groups: &[Group]) -> io::Result<()> {
     writeln!(out, "{}", timeline.cell)?;
-    writeln!(out, "  {}", place(timeline))?;
+    writeln!(out, "  {}", timeline.group.words(groups))?;
+    let hosts: Vec<String> =
+        timeline.hosts().into_iter().map(|(host, runs)| format!("{host} ({})", counted(runs as u64, "run"))).collect();
+    if !hosts.is_empty() {
+        writeln!(out, "    {:<13}{}", "hosts", hosts.join(", "))?;
+    }
     for Streak { verdict, runs, from, to } in timeline.streaks() {
         let (runs, began) = (counted(runs as u64, "run"), day(&from.started));
         let span = if from == to { began } else { format!("{began} to {}", day(&to.started)) };
@@ -89,13 +96,6 @@ fn print(out: &mut impl Write, timeline: &Timeline) -> io::Result<()> {
         Some(slower) => writeln!(out, "    slower       {}", times(&slower)),
         None => Ok(()),
     }
-}
-
-/// Where a cell was run, in words.
-fn place(timeline: &Timeline) -> String {
-    let group = &timeline.group;
-    let policy = group.policy.as_ref().map(|policy| format!(", by policy {policy}")).unwrap_or_default();
-    format!("Linux {}, {}, machine {}, {}{policy}", group.kernel, group.kvm, group.machine, group.cpu)
 }
 
 /// `2026-11-21` of a time as runs have it.
@@ -121,6 +121,7 @@ fn times(Slower { now, before, runs }: &Slower) -> String {
 /// What deserves a look, over all cells.
 #[derive(Debug, Default)]
 struct Overview {
+    groups: Vec<Group>,
     cells: BTreeSet<String>,
     /// Runs in which any cell is, by where.
     places: BTreeMap<String, BTreeSet<String>>,
@@ -133,7 +134,7 @@ struct Overview {
 impl Overview {
     fn add(&mut self, timeline: &Timeline) {
         self.cells.insert(timeline.cell.clone());
-        let place = place(timeline);
+        let place = timeline.group.words(&self.groups);
         let runs = timeline.entries.iter().map(|entry| entry.run.clone());
         let (cell, of) = (&timeline.cell, timeline.entries.len());
         if let (false, Some(streak)) = (timeline.is_expected(), timeline.streaks().last()) {

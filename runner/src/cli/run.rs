@@ -144,6 +144,8 @@ pub(super) fn header(suite: String, machine: &dyn Machine, witness: &Choice) -> 
         busy: false,
         policy: None,
         fail_fast: false,
+        hostname: host.name,
+        modules: host.modules,
         shard: None,
         merged: Vec::new(),
         cells: Vec::new(),
@@ -188,8 +190,9 @@ fn resume(cli: &Cli, args: &Run, knowledge: &Knowledge, run: &str) -> Result<Sta
     let host = host::probe();
     if facts(&host, chosen.machine.as_ref()) != header.facts
         || description(&host, chosen.machine.as_ref()) != header.host
+        || (host.name, host.modules) != (header.hostname.clone(), header.modules.clone())
     {
-        return refuse("it was begun on another host, kernel or QEMU, or with another KVM");
+        return refuse("it was begun on another host, kernel or QEMU, or with another KVM or other parameters of it");
     }
     Ok(Started { chosen, witness, header, plan, writer, done })
 }
@@ -202,7 +205,7 @@ fn witnesses(args: &Run, asked: Option<&Kinds>, more: &[Kind], machine: &str) ->
 /// The facts of host and machine.
 pub(super) fn facts(host: &host::Host, machine: &dyn Machine) -> Facts {
     let mut facts = host.facts(machine.name());
-    facts.0.extend(machine.facts().0);
+    facts.add(&machine.facts());
     facts
 }
 

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Version of the tables. An index of another one is made anew.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 /// The tables. A run is known again by `stamp`, which changes whenever one of its files does.
 const TABLES: &str = "
     CREATE TABLE runs (
@@ -24,6 +24,8 @@ const TABLES: &str = "
         machine TEXT NOT NULL,
         kvm TEXT NOT NULL,
         series TEXT NOT NULL,
+        setup TEXT NOT NULL,
+        host TEXT NOT NULL,
         kernel TEXT NOT NULL,
         policy TEXT
     ) STRICT;
@@ -39,10 +41,16 @@ const TABLES: &str = "
 ";
 /// All that is asked: a cell in a run, those of one timeline one after the other, oldest first.
 const ENTRIES: &str = "
-    SELECT cell, cpu, machine, kvm, series, policy, path, started, kernel, verdict, reason, micros
+    SELECT cell, cpu, machine, kvm, series, setup, policy, path, started, host, kernel, verdict, reason, micros
     FROM cells JOIN runs ON runs.id = cells.run
-    ORDER BY cell, cpu, machine, kvm, series, policy, started, path
+    ORDER BY cell, cpu, machine, kvm, series, setup, policy, started, path
 ";
+
+/// Where runs are from, in the columns in which [`ENTRIES`] has that.
+const GROUPS: &str = "SELECT DISTINCT '', cpu, machine, kvm, series, setup, policy FROM runs";
+
+/// The facts that are the CPU's as the kernel lets KVM see it.
+const OF_THE_CPU: [&str; 3] = ["host-hypervisor", "maxphyaddr", "self-snoop"];
 
 /// The index cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -168,6 +176,15 @@ impl Index {
         read().map_err(|source| IndexError::Sqlite { what: "read", path: self.path.clone(), source })
     }
 
+    /// Where there are runs from.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn groups(&self) -> Result<Vec<Group>, IndexError> {
+        let read = || -> rusqlite::Result<Vec<Group>> { self.db.prepare(GROUPS)?.query_map([], group)?.collect() };
+        read().map_err(|source| IndexError::Sqlite { what: "read", path: self.path.clone(), source })
+    }
+
     /// Hands out the timelines of all cells that are `wanted`, by cell and group.
     ///
     /// # Errors
@@ -232,8 +249,8 @@ fn insert(
     let release = host("kernel").split(' ').nth(1).unwrap_or("unknown");
     let series: Vec<&str> = release.splitn(3, '.').take(2).collect();
     transaction.execute(
-        "INSERT INTO runs (path, stamp, started, suite, cpu, machine, kvm, series, kernel, policy)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO runs (path, stamp, started, suite, cpu, machine, kvm, series, setup, host, kernel, policy)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         params![
             name,
             stamp,
@@ -243,6 +260,8 @@ fn insert(
             header.machine,
             host("KVM"),
             series.join("."),
+            setup(header),
+            header.hostname,
             release,
             header.policy
         ],
@@ -258,20 +277,40 @@ fn insert(
     Ok(())
 }
 
+/// What stands between the settings of a host.
+const BETWEEN: &str = "\n";
+
+/// How the host is set up, besides what it is: parameters of KVM's modules, and what its CPU shows the kernel, which a command
+/// line can change.
+fn setup(header: &Header) -> String {
+    let parameters = header.modules.parameters.iter().map(|(name, is)| format!("{name}={is}"));
+    let facts = OF_THE_CPU.iter().filter_map(|&name| Some(format!("{name}={}", header.facts.get(name)?)));
+    parameters.chain(facts).collect::<Vec<_>>().join(BETWEEN)
+}
+
 fn group(row: &Row<'_>) -> rusqlite::Result<Group> {
-    Ok(Group { cpu: row.get(1)?, machine: row.get(2)?, kvm: row.get(3)?, kernel: row.get(4)?, policy: row.get(5)? })
+    let setup: String = row.get(5)?;
+    Ok(Group {
+        cpu: row.get(1)?,
+        machine: row.get(2)?,
+        kvm: row.get(3)?,
+        kernel: row.get(4)?,
+        setup: setup.split_terminator(BETWEEN).map(str::to_owned).collect(),
+        policy: row.get(6)?,
+    })
 }
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
-    let verdict: String = row.get(9)?;
+    let verdict: String = row.get(11)?;
     let verdict: Verdict = verdict.parse().map_err(|_| rusqlite::Error::InvalidQuery)?;
-    let micros: Option<i64> = row.get(11)?;
+    let micros: Option<i64> = row.get(13)?;
     Ok(Entry {
-        run: row.get(6)?,
-        started: row.get(7)?,
-        kernel: row.get(8)?,
+        run: row.get(7)?,
+        started: row.get(8)?,
+        host: row.get(9)?,
+        kernel: row.get(10)?,
         verdict,
-        reason: row.get(10)?,
+        reason: row.get(12)?,
         micros: micros.map(|micros| micros.max(0) as u64),
     })
 }

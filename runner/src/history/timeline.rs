@@ -4,6 +4,7 @@ use crate::bench::Spread;
 use crate::judge::Verdict;
 use crate::report::is_expected;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// How many runs before the last one there must be for its time to be held against theirs.
 const RUNS_BEFORE: usize = 4;
@@ -26,9 +27,33 @@ pub struct Group {
     pub kvm: String,
     /// The first two numbers of the kernel's release.
     pub kernel: String,
+    /// How the host is set up: `kvm.ignore_msrs=N`, `self-snoop=true`; nothing where nobody noted it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub setup: Vec<String>,
     /// The policy that was asked for, if one was: a KVM that is not as released.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
+}
+
+impl Group {
+    /// Where it is, in words. Of how the host is set up, that in which it differs from others of `groups` that are alike in all
+    /// else.
+    pub fn words(&self, groups: &[Group]) -> String {
+        let Group { cpu, machine, kvm, kernel, setup, policy } = self;
+        let alike = |other: &&Group| Group { setup: setup.clone(), ..(*other).clone() } == *self;
+        let others: Vec<&Group> = groups.iter().filter(alike).filter(|other| other.setup != *setup).collect();
+        let noted = || others.iter().filter(|other| !other.setup.is_empty());
+        let own = |item: &&String| noted().any(|other| !other.setup.contains(item));
+        let mut words = format!("Linux {kernel}, {kvm}, machine {machine}, {cpu}");
+        if let Some(policy) = policy {
+            words += &format!(", by policy {policy}");
+        }
+        setup.iter().filter(own).for_each(|item| words += &format!(", {item}"));
+        if setup.is_empty() && !others.is_empty() {
+            words += ", parameters not noted";
+        }
+        words
+    }
 }
 
 /// A cell in one run.
@@ -38,6 +63,9 @@ pub struct Entry {
     pub run: String,
     /// When the run began.
     pub started: String,
+    /// The host's name; empty where nobody noted it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub host: String,
     /// The kernel's release, as `uname -r` has it.
     pub kernel: String,
     /// The verdict.
@@ -101,6 +129,15 @@ impl Timeline {
         self.entries.last().is_none_or(|entry| is_expected(entry.verdict))
     }
 
+    /// The hosts on which it was run, each with the number of runs there; those whose names are known.
+    pub fn hosts(&self) -> BTreeMap<&str, usize> {
+        let mut hosts = BTreeMap::new();
+        for entry in self.entries.iter().filter(|entry| !entry.host.is_empty()) {
+            *hosts.entry(entry.host.as_str()).or_default() += 1;
+        }
+        hosts
+    }
+
     /// In how many runs it was not as expected.
     pub fn surprises(&self) -> usize {
         self.entries.iter().filter(|entry| !is_expected(entry.verdict)).count()
@@ -135,6 +172,7 @@ mod tests {
         let entry = |(n, &(verdict, millis)): (usize, &(Verdict, u64))| Entry {
             run: format!("r{n}"),
             started: format!("2026110{n}T000000Z"),
+            host: format!("h{}", n % 2),
             kernel: "6.1.0".to_owned(),
             verdict,
             reason: String::new(),
@@ -145,6 +183,7 @@ mod tests {
             machine: "kvm".to_owned(),
             kvm: "kvm_intel".to_owned(),
             kernel: "6.1".to_owned(),
+            setup: Vec::new(),
             policy: None,
         };
         Timeline { cell: "a/b".to_owned(), group, entries: entries.iter().enumerate().map(entry).collect() }
@@ -168,6 +207,7 @@ mod tests {
         ];
         assert_eq!(streaks, wanted);
         assert_eq!((all.is_expected(), all.surprises(), all.turns()), (false, 3, 3));
+        assert_eq!(all.hosts(), [("h0", 4), ("h1", 3)].into());
     }
 
     #[test]
@@ -188,6 +228,21 @@ mod tests {
         let mut other = pass(&[100, 101, 99, 100, 180]);
         other.entries[0].verdict = Verdict::Timeout;
         assert_eq!(other.slower(), None, "a run that went otherwise does not count");
+    }
+
+    #[test]
+    fn a_place_is_told_from_those_like_it() {
+        let group = |setup: &[&str]| Group {
+            setup: setup.iter().map(|&item| item.to_owned()).collect(),
+            ..timeline(&[(Verdict::Pass, 1)]).group
+        };
+        let (plain, other, old) =
+            (group(&["kvm.a=N", "self-snoop=true"]), group(&["kvm.a=N", "self-snoop=false"]), group(&[]));
+        let elsewhere = Group { kernel: "7.2".to_owned(), setup: vec!["kvm.a=Y".to_owned()], ..plain.clone() };
+        let all = [plain.clone(), other, old.clone(), elsewhere.clone()];
+        assert_eq!(plain.words(&all), "Linux 6.1, kvm_intel, machine kvm, cpu, self-snoop=true");
+        assert_eq!(old.words(&all), "Linux 6.1, kvm_intel, machine kvm, cpu, parameters not noted");
+        assert_eq!(elsewhere.words(&all), "Linux 7.2, kvm_intel, machine kvm, cpu");
     }
 
     proptest! {

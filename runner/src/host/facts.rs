@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// A fact's value. In TOML and JSON: a boolean, an integer or a string.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -76,12 +77,42 @@ pub const NAMES: &[(&str, &str)] = &[
     ("non-coherent-dma", "whether the VM configuration has a device whose DMA is not coherent, before a vCPU runs"),
 ];
 
-/// Facts by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Facts by name. A copy costs nothing until one of the two changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Facts(pub BTreeMap<String, Fact>);
+pub struct Facts(Arc<BTreeMap<String, Fact>>);
 
 impl Facts {
+    /// The fact of that name, if it is known.
+    pub fn get(&self, name: &str) -> Option<&Fact> {
+        self.0.get(name)
+    }
+
+    /// Says what is known of a name from now on.
+    pub fn set(&mut self, name: &str, fact: Fact) {
+        self.extend([(name, fact)]);
+    }
+
+    /// Says that nothing is known of a name any more.
+    pub fn forget(&mut self, name: &str) {
+        Arc::make_mut(&mut self.0).remove(name);
+    }
+
+    /// Takes in others, which win.
+    pub fn add(&mut self, others: &Facts) {
+        self.extend(others.iter().map(|(name, fact)| (name, fact.clone())));
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Fact)> {
+        self.0.iter().map(|(name, fact)| (name.as_str(), fact))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether all of `wanted` hold. A fact that is not known does not hold.
     pub fn hold(&self, wanted: &Facts) -> bool {
         wanted.0.iter().all(|(name, fact)| self.0.get(name) == Some(fact))
@@ -106,5 +137,17 @@ impl Facts {
     /// Whether the fact of that name is known and true.
     pub fn is(&self, name: &str) -> bool {
         self.bool(name) == Some(true)
+    }
+}
+
+impl<N: Into<String>> FromIterator<(N, Fact)> for Facts {
+    fn from_iter<I: IntoIterator<Item = (N, Fact)>>(facts: I) -> Self {
+        Facts(Arc::new(facts.into_iter().map(|(name, fact)| (name.into(), fact)).collect()))
+    }
+}
+
+impl<N: Into<String>> Extend<(N, Fact)> for Facts {
+    fn extend<I: IntoIterator<Item = (N, Fact)>>(&mut self, facts: I) {
+        Arc::make_mut(&mut self.0).extend(facts.into_iter().map(|(name, fact)| (name.into(), fact)));
     }
 }

@@ -2,18 +2,22 @@
 
 use super::cpu::Cpu;
 use super::sysfs::{names, text};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 /// KVM's modules as sysfs shows them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Modules {
     /// The vendor module; none where KVM is not there, or is only a core without one.
     pub vendor: Option<String>,
     /// Parameters as `module.name`, with their values as sysfs prints them.
     pub parameters: BTreeMap<String, String>,
+    /// Build ids of loaded modules in hexadecimal, by name: two builds of one release differ in them. None of a module that is
+    /// built in, and none without the right to read them.
+    pub builds: BTreeMap<String, String>,
 }
 
 impl Modules {
@@ -30,8 +34,15 @@ impl Modules {
         candidates.retain(|name| name.starts_with("kvm_") && runs_on(name, cpu));
         let vendor = candidates.into_iter().next();
         let modules = ["kvm"].into_iter().chain(vendor.as_deref());
-        let parameters = modules.flat_map(|module| parameters(dir, module)).collect();
-        Modules { vendor, parameters }
+        let parameters = modules.clone().flat_map(|module| parameters(dir, module)).collect();
+        let build = |module: &str| Some((module.to_owned(), build_id(dir, module)?));
+        let builds = modules.filter_map(build).collect();
+        Modules { vendor, parameters, builds }
+    }
+
+    /// Whether nothing is known of them.
+    pub fn is_unknown(&self) -> bool {
+        *self == Modules::default()
     }
 
     /// The value of a parameter, `module.name`.
@@ -61,10 +72,18 @@ fn parameters(dir: &Path, module: &str) -> Vec<(String, String)> {
     names(&dir).into_iter().filter_map(value).collect()
 }
 
+/// The build id in a module's ELF notes.
+fn build_id(dir: &Path, module: &str) -> Option<String> {
+    let note = fs::read(dir.join(module).join("notes/.note.gnu.build-id")).ok()?;
+    // Elf64_Nhdr: sizes of name and description, and a type; the name, "GNU" and a zero, fills four bytes.
+    let size = u32::from_le_bytes(note.get(4..8)?.try_into().ok()?) as usize;
+    let id = note.get(16..)?.get(..size)?;
+    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     fn cpu(vmx: bool, svm: bool) -> Cpu {
         let (vendor, model) = (String::new(), String::new());
@@ -101,6 +120,18 @@ mod tests {
     fn another_vendor_is_known_by_what_holds_kvm() {
         let dir = sysfs(&[("kvm/holders/kvmgt", ""), ("kvm/holders/kvm_other", "")]);
         assert_eq!(Modules::in_dir(dir.path(), &cpu(false, false)).vendor.as_deref(), Some("kvm_other"));
+    }
+
+    #[test]
+    fn a_loaded_module_has_a_build_id() {
+        let note = "\u{4}\0\0\0\u{3}\0\0\0\u{3}\0\0\0GNU\0\u{1}\u{7f}\u{a}";
+        let files = [
+            ("kvm/notes/.note.gnu.build-id", note),
+            ("kvm_intel/notes/.note.gnu.build-id", &note[..18]),
+            ("kvm_amd/notes/.note.gnu.build-id", note),
+        ];
+        let builds = Modules::in_dir(sysfs(&files).path(), &cpu(true, false)).builds;
+        assert_eq!(builds, [("kvm".to_owned(), "017f0a".to_owned())].into());
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub const EMULATOR: &str = "KVM_MEMTYPE_EMULATOR";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Host {
+    /// Its name, as `uname -n` prints it.
+    pub name: String,
     /// Kernel release, as `uname -r` prints it. No expectation is keyed on it.
     pub kernel: String,
     /// The kernel's build, as `uname -v` prints it: tells two builds of one release apart.
@@ -59,6 +61,7 @@ pub fn probe() -> Host {
     let cpu = Cpu::probe();
     let modules = Modules::probe(&cpu);
     Host {
+        name: proc("hostname"),
         kernel: proc("osrelease"),
         build: proc("version"),
         taint: proc("tainted").parse().unwrap_or(0),
@@ -101,7 +104,7 @@ impl Host {
     /// without KVM, little is known.
     pub fn facts(&self, machine: &str) -> Facts {
         let mut facts = Facts::default();
-        let mut set = |name: &str, fact: Fact| facts.0.insert(name.to_owned(), fact);
+        let mut set = |name: &str, fact: Fact| facts.set(name, fact);
         set("machine", Fact::Text(machine.to_owned()));
         set("cpu-vendor", Fact::Text(self.cpu.vendor.clone()));
         let kvm = self.kvm.as_ref().ok().filter(|_| !matches!(machine, "qemu-tcg" | "bochs"));
@@ -150,12 +153,12 @@ impl Host {
 pub fn vm_facts(host: &Facts, vm: &VmConfig) -> Facts {
     let mut facts = host.clone();
     if let Some(bits) = vm.maxphyaddr {
-        facts.0.insert("maxphyaddr".to_owned(), Fact::Int(bits.into()));
+        facts.set("maxphyaddr", Fact::Int(bits.into()));
     }
     let mtrr = vm.cpuid_mtrr || host.is("cpuid-mtrr-forced");
-    facts.0.insert("cpuid-mtrr".to_owned(), Fact::Bool(mtrr));
-    facts.0.insert("non-coherent-dma".to_owned(), Fact::Bool(vm.non_coherent_dma));
-    facts.0.insert("slot-type".to_owned(), Fact::Text(vm.slot_type.to_string()));
+    facts.set("cpuid-mtrr", Fact::Bool(mtrr));
+    facts.set("non-coherent-dma", Fact::Bool(vm.non_coherent_dma));
+    facts.set("slot-type", Fact::Text(vm.slot_type.to_string()));
     set_quirks(&mut facts, Some(vm.disable_quirks));
     facts
 }
@@ -169,9 +172,9 @@ pub fn set_quirks(facts: &mut Facts, disabled: Option<Quirks>) {
         ("cd-nw-cleared", disabled.map(|disabled| on(disabled, CD_NW_CLEARED))),
     ] {
         match fact {
-            Some(fact) => facts.0.insert(name.to_owned(), fact),
-            None => facts.0.remove(name),
-        };
+            Some(fact) => facts.set(name, fact),
+            None => facts.forget(name),
+        }
     }
 }
 
@@ -190,9 +193,9 @@ mod tests {
         host.modules.parameters.extend(parameters.map(|parameter| (parameter.into(), "N".into())));
         let vm = VmConfig { maxphyaddr: Some(36), cpuid_mtrr: false, ..VmConfig::default() };
         let facts = vm_facts(&host.facts("kvm"), &vm);
-        let named = |name: &String| NAMES.iter().any(|(known, _)| known == name);
-        assert!(facts.0.keys().all(named), "{facts:?}");
-        assert!(host.kvm.is_err() || facts.0.len() == NAMES.len(), "{facts:?}");
+        let named = |name: &str| NAMES.iter().any(|&(known, _)| known == name);
+        assert!(facts.iter().all(|(name, _)| named(name)), "{facts:?}");
+        assert!(host.kvm.is_err() || facts.iter().count() == NAMES.len(), "{facts:?}");
         assert_eq!(facts.int("maxphyaddr"), Some(36));
     }
 
@@ -240,7 +243,7 @@ mod tests {
     #[test]
     fn a_machine_without_kvm_has_no_facts_of_kvm() {
         let facts = probe().facts("qemu-tcg");
-        assert_eq!(facts.0["kvm-vendor"], Fact::Text("none".into()));
+        assert_eq!(facts.get("kvm-vendor"), Some(&Fact::Text("none".into())));
         assert_eq!(facts.int("quirks"), None);
         assert_eq!(facts.int("maxphyaddr"), Some(40));
     }
@@ -250,7 +253,7 @@ mod tests {
         let vm = VmConfig { cpuid_mtrr: false, ..VmConfig::default() };
         let mut host = Facts::default();
         assert!(!vm_facts(&host, &vm).is("cpuid-mtrr"));
-        host.0.insert("cpuid-mtrr-forced".into(), Fact::Bool(true));
+        host.set("cpuid-mtrr-forced", Fact::Bool(true));
         let facts = vm_facts(&host, &vm);
         assert!(facts.is("cpuid-mtrr"));
     }

@@ -149,7 +149,7 @@ pub struct Candidates<'a> {
     pub cells: u64,
     /// Cells that prove nothing, and why.
     pub left_out: Vec<(&'a str, String)>,
-    facts: BTreeSet<&'a BTreeMap<String, crate::host::facts::Fact>>,
+    facts: BTreeSet<&'a Facts>,
 }
 
 /// One policy's walk through one cell.
@@ -238,7 +238,7 @@ impl<'a> Candidates<'a> {
             return self.left_out.push((cell, format!("line {} of the log: {what}", line + 1)));
         }
         self.cells += 1;
-        self.facts.insert(&facts.0);
+        self.facts.insert(facts);
         for (candidate, walk) in self.all.iter_mut().zip(walks) {
             candidate.take(cell, walk);
         }
@@ -296,7 +296,7 @@ impl<'a> Candidates<'a> {
             return "both say the same where it applied".to_owned();
         }
         let has = |name: &str, fact| self.facts.iter().any(|facts| facts.get(name) == Some(fact));
-        let wanted = &row.when.facts().0;
+        let wanted = &row.when.facts();
         let missing: Vec<_> = wanted
             .iter()
             .filter(|(name, fact)| !has(name, fact))

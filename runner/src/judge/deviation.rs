@@ -160,7 +160,7 @@ impl Deviation {
             // Whether a device is there from the start says nothing of a history, which may plug it in.
             Some(sometimes) if names(sometimes) => [false, true].into_iter().any(|dma| {
                 let mut facts = facts.clone();
-                facts.0.insert("non-coherent-dma".to_owned(), Fact::Bool(dma));
+                facts.set("non-coherent-dma", Fact::Bool(dma));
                 holds(&facts)
             }),
             _ => names(&self.tests) && holds(facts),

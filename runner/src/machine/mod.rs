@@ -19,6 +19,7 @@ pub mod smallest;
 use crate::host::facts::Facts;
 use crate::plan::vm::VmConfig;
 use crate::witness::{Watch, Witnessed};
+use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -97,8 +98,8 @@ pub struct Observed {
 }
 
 /// A line of a log, and who said it. The origin is the machine's word: a guest cannot forge it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub enum Line {
     /// A line that came over the serial line, whatever is in it. In a results file: `<` and the line.
     Guest(String),
@@ -137,11 +138,24 @@ impl FromStr for Line {
     }
 }
 
-impl TryFrom<String> for Line {
-    type Error = String;
+/// Read where it stands: most lines of a log are records, for which no text need be kept.
+impl<'de> Deserialize<'de> for Line {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
 
-    fn try_from(s: String) -> Result<Self, String> {
-        s.parse()
+        impl Visitor<'_> for Text {
+            type Value = Line;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a line of a log")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Line, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Text)
     }
 }
 

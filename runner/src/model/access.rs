@@ -79,7 +79,7 @@ impl<'p> Replay<'p> {
             let (view, rule) = Mce::new(rules, cpu).view(index, host)?;
             return Ok((view, "MC banks", rule, mce::MSR_SOURCE));
         }
-        let (stored, maxphyaddr) = (cpu.msrs.get(&index).copied(), cpu.maxphyaddr);
+        let (stored, maxphyaddr) = (cpu.msrs.get(index), cpu.maxphyaddr);
         let row = self.row(index).ok_or(Why::NoRow)?;
         let (view, rule) = row.view(stored, maxphyaddr)?;
         Ok((view, &row.name, rule, &row.source))
@@ -106,20 +106,20 @@ impl<'p> Replay<'p> {
         let row = self.row(index);
         let cpu = self.state.cpu(cpu);
         let stored = row.map_or(value, |row| row.stored(value, cpu.maxphyaddr));
-        cpu.msrs.insert(index, stored);
+        cpu.msrs.set(index, stored);
     }
 
     /// An MSR reads as `value`. What is stored stays, if that is how it reads.
     pub(super) fn adopt_msr(&mut self, cpu: u8, index: u32, value: u64) {
         let known = self.msr_view(cpu, index, false).ok().and_then(|(view, ..)| view.value());
         if known != Some(value) {
-            self.state.cpu(cpu).msrs.insert(index, value);
+            self.state.cpu(cpu).msrs.set(index, value);
         }
     }
 
     /// What an MSR holds is not known any more.
     pub(super) fn forget_msr(&mut self, cpu: u8, index: u32) {
-        self.state.cpu(cpu).msrs.remove(&index);
+        self.state.cpu(cpu).msrs.forget(index);
     }
 
     /// CR0 was set.

@@ -86,7 +86,7 @@ pub enum Format {
 impl Format {
     /// That of a host, if its vendor module and whether it has two-dimensional paging are known.
     pub fn of(facts: &Facts) -> Option<Format> {
-        let intel = match facts.0.get("kvm-vendor") {
+        let intel = match facts.get("kvm-vendor") {
             Some(Fact::Text(vendor)) if vendor == "kvm_intel" => true,
             Some(Fact::Text(vendor)) if vendor == "kvm_amd" => false,
             _ => return None,

@@ -99,7 +99,8 @@ pub struct Interval {
 #[derive(Debug, Clone, Default)]
 pub struct Leaves<'p> {
     present: BTreeMap<Place, LeafType>,
-    at_mark: BTreeSet<Place>,
+    /// In order.
+    at_mark: Vec<Place>,
     made: BTreeSet<Place>,
     zapped: BTreeSet<Place>,
     touched: BTreeMap<u64, (u8, Result<Prediction<'p>, Why>)>,

@@ -105,7 +105,7 @@ impl<'a> Mce<'a> {
     }
 
     fn value(&self, index: u32) -> Option<u64> {
-        self.cpu.msrs.get(&index).copied().or(self.cpu.fresh.then_some(0))
+        self.cpu.msrs.get(index).or(self.cpu.fresh.then_some(0))
     }
 
     /// What a read gives; by the guest, or by the host.
@@ -156,12 +156,12 @@ impl<'a> Mce<'a> {
     pub fn set_up(&mut self, mcg_cap: u64) {
         self.cpu.mcg_cap = Some(mcg_cap);
         if mcg_cap & CTL_P != 0 {
-            self.cpu.msrs.insert(MCG_CTL, u64::MAX);
+            self.cpu.msrs.set(MCG_CTL, u64::MAX);
         }
         for bank in 0..(mcg_cap & 0xff) as u8 {
-            self.cpu.msrs.insert(bank_msr(bank), u64::MAX);
+            self.cpu.msrs.set(bank_msr(bank), u64::MAX);
             if mcg_cap & CMCI_P != 0 {
-                self.cpu.msrs.insert(MC0_CTL2 + u32::from(bank), 0);
+                self.cpu.msrs.set(MC0_CTL2 + u32::from(bank), 0);
             }
         }
     }
@@ -179,7 +179,7 @@ impl<'a> Mce<'a> {
         let (bank, uncorrected) = (bank_msr(event.bank), event.status & UC != 0);
         if uncorrected && event.mcg_status == 0 && event.status & PCC_S_AR == 0 {
             self.fill(bank, event, event.status);
-            self.cpu.msrs.insert(MCG_STATUS, event.mcg_status);
+            self.cpu.msrs.set(MCG_STATUS, event.mcg_status);
             return Rule::MceBank;
         }
         if uncorrected {
@@ -200,7 +200,7 @@ impl<'a> Mce<'a> {
                 }
                 (Some(false), Some(false)) => {
                     self.fill_over(bank, event);
-                    self.cpu.msrs.insert(MCG_STATUS, event.mcg_status);
+                    self.cpu.msrs.set(MCG_STATUS, event.mcg_status);
                     self.cpu.due = Due::MachineCheck { cpl };
                     Rule::MceDelivered
                 }
@@ -213,7 +213,7 @@ impl<'a> Mce<'a> {
         } else {
             match self.value(bank + 1) {
                 Some(status) if status & VAL != 0 && status & UC != 0 => {
-                    self.cpu.msrs.insert(bank + 1, status | OVER);
+                    self.cpu.msrs.set(bank + 1, status | OVER);
                 }
                 Some(_) => self.fill_over(bank, event),
                 None => self.forget(bank),
@@ -224,7 +224,7 @@ impl<'a> Mce<'a> {
 
     fn fill(&mut self, bank: u32, event: MceEvent, status: u64) {
         for (msr, value) in [(1, status), (2, event.addr), (3, event.misc)] {
-            self.cpu.msrs.insert(bank + msr, value);
+            self.cpu.msrs.set(bank + msr, value);
         }
     }
 
@@ -238,7 +238,7 @@ impl<'a> Mce<'a> {
     fn forget(&mut self, bank: u32) {
         self.cpu.fresh = false;
         for msr in [bank + 1, bank + 2, bank + 3, MCG_STATUS] {
-            self.cpu.msrs.remove(&msr);
+            self.cpu.msrs.forget(msr);
         }
     }
 }

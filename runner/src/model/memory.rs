@@ -116,7 +116,7 @@ impl<'p> Replay<'p> {
     /// Whether this KVM runs guests by VMX or SVM, so that the CPU itself does their accesses; nothing on a machine
     /// without KVM, whatever KVM the host has.
     fn runs_on_hardware(&self) -> Option<bool> {
-        let text = |name| match self.facts.0.get(name) {
+        let text = |name| match self.facts.get(name) {
             Some(Fact::Text(text)) => Some(text.as_str()),
             _ => None,
         };
@@ -175,7 +175,7 @@ impl<'p> Replay<'p> {
     /// Whether the CPU itself fills no line, but serves those that it has, because CR0.CD of the guest is its own:
     /// `svm/svm.c:svm_set_cr0` strips it while the quirk is on.
     fn no_fill(&self, cpu: Option<&Cpu>) -> Result<bool, Why> {
-        let svm = self.facts.0.get("kvm-vendor") == Some(&Fact::Text("kvm_amd".into()));
+        let svm = self.facts.get("kvm-vendor") == Some(&Fact::Text("kvm_amd".into()));
         Ok(svm && !self.facts.is("cd-nw-cleared") && caching(cpu, CpuKind::Amd)? == Caching::NoFill)
     }
 
@@ -204,6 +204,6 @@ fn pat_type(cpu: Option<&Cpu>, timed: &Timed) -> Result<MemType, Why> {
 
 /// The type in an entry of a vCPU's PAT.
 fn pat_of(cpu: Option<&Cpu>, entry: u8) -> Result<MemType, Why> {
-    let pat = cpu.and_then(|cpu| cpu.msrs.get(&PAT)).ok_or(Why::TypeState)?;
+    let pat = cpu.and_then(|cpu| cpu.msrs.get(PAT)).ok_or(Why::TypeState)?;
     MemType::from_bits(pat.to_le_bytes()[usize::from(entry & 7)]).ok_or(Why::TypeUndefined)
 }

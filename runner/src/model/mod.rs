@@ -9,6 +9,7 @@ mod coherence;
 mod cr0;
 mod event;
 pub mod leaf;
+mod leaf_rules;
 mod leaves;
 mod mce;
 mod memory;

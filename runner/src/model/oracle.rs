@@ -160,7 +160,7 @@ fn facts(case: Case) -> Facts {
         ("cpuid-mtrr", Fact::Bool(case.cpuid_mtrr)),
         ("maxphyaddr", Fact::Int(39)),
     ];
-    Facts(facts.map(|(name, fact)| (name.to_owned(), fact)).into())
+    facts.into_iter().collect()
 }
 
 /// The entry of the PAT through which the page is accessed.

@@ -1,6 +1,7 @@
 //! Replays a run's events against one policy and keeps the state of the VM up with what was seen.
 
 use super::event::Event;
+use super::leaf_rules::LeafRules;
 use super::leaves::Leaves;
 use super::mce;
 use super::mmio;
@@ -24,6 +25,8 @@ pub struct Replay<'p> {
     pub(super) policy: &'p Policy,
     /// What holds of host and VM. A step that disables quirks changes it.
     pub(super) facts: Facts,
+    /// What follows from both for leaf SPTEs.
+    pub(super) leaf_rules: LeafRules<'p>,
     pub(super) state: State,
     pub(super) leaves: Leaves<'p>,
 }
@@ -35,7 +38,8 @@ impl<'p> Replay<'p> {
         let maxphyaddr = facts.int("maxphyaddr").and_then(|bits| bits.try_into().ok());
         let mut state = State::new(maxphyaddr);
         state.plugged = facts.is("non-coherent-dma");
-        Replay { policy, facts: facts.clone(), state, leaves: Leaves::new(sees_sptes) }
+        let leaf_rules = LeafRules::of(policy, facts);
+        Replay { policy, facts: facts.clone(), leaf_rules, state, leaves: Leaves::new(sees_sptes) }
     }
 
     /// Whether the policy is the architecture itself.
@@ -157,7 +161,7 @@ impl<'p> Replay<'p> {
         match at.register {
             Register::Msr(index) => {
                 // As it is: what a write adds to what is stored, creation does not.
-                self.state.cpu(at.cpu).msrs.insert(index, value);
+                self.state.cpu(at.cpu).msrs.set(index, value);
                 let row = self.row(index).ok_or(Why::NoRow)?;
                 by(&row.name, &row.source, row.reset.ok_or(Why::NoRow)?)
             }

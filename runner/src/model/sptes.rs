@@ -1,14 +1,13 @@
 //! Leaf SPTEs in a replay: what is predicted of one that KVM makes, and of those that an event should zap.
 
-use super::leaf::{Entry, Format, LeafType, PAGE_SHIFT, frame, frames, window_gpa};
+use super::leaf::{Entry, LeafType, PAGE_SHIFT, frame, frames, window_gpa};
 use super::leaves::{Interval, Pending, Scope, Touched, Zapped};
 use super::memslot::{Backing, Slot};
-use super::memtype::{Lookup, Mtrrs, NoType, covered_by_fixed};
+use super::memtype::{Lookup, Msrs, Mtrrs, NoType, covered_by_fixed};
 use super::point::{Action, Effect, Prediction, Rule, Why};
-use super::policy::{LeafRow, LeafRule, ZapEvent, ZapRow, ZapRule};
+use super::policy::{LeafRow, LeafRule, ZapEvent, ZapRule};
 use super::replay::{Decide, Replay};
 use super::state::Cpu;
-use std::collections::BTreeMap;
 use wire::layout::{CR0_CD, FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, PAT, VARIABLE_MTRRS};
 use wire::memtype::{EptType, MemType};
 use wire::record::Access;
@@ -72,7 +71,7 @@ impl<'p> Replay<'p> {
     /// KVM changed an SPTE.
     pub(super) fn spte(&mut self, gfn: u64, level: u8, old: u64, new: u64, decide: &mut impl Decide<'p>) {
         let Some(gpa) = window_gpa(gfn) else { return };
-        let Some(format) = Format::of(&self.facts) else {
+        let Some(format) = self.leaf_rules.format else {
             return decide(Action::Leaf { gpa, level }, Effect::Happened, Err(Why::LeafFormat));
         };
         let maps = |spte| format.entry(spte, level) == Entry::Leaf;
@@ -159,8 +158,7 @@ impl<'p> Replay<'p> {
         let of_vm = self.policy.vcpu_0_mtrrs == Some(true);
         let mtrrs = if of_vm { self.state.cpu_if(0).ok_or(Why::LeafCpu)? } else { cpu };
         let cd = cpu.cr0.map(|cr0| cr0 & CR0_CD != 0);
-        let applies = self.policy.leaves.iter().filter(|row| row.when.holds(&self.facts));
-        let row: &'p LeafRow = first(applies.map(|row| {
+        let row: &'p LeafRow = first(self.leaf_rules.leaves().map(|row| {
             let conditions = [
                 holds(row.host_mmio, Some(backing.device)),
                 row.slot_type.map_or(Some(true), |typed| Some(typed == backing.typed)),
@@ -176,7 +174,8 @@ impl<'p> Replay<'p> {
             LeafRule::Always(leaf) => (leaf, Rule::LeafAlways),
             LeafRule::GuestMtrr => {
                 let (memtype, rule) = self.by_guest_mtrrs(mtrrs, gpa)?;
-                for frame in 1..frames(level) {
+                let rest = if self.is_uniform(mtrrs, gpa, level)? { 1..1 } else { 1..frames(level) };
+                for frame in rest {
                     if self.by_guest_mtrrs(mtrrs, gpa + (frame << PAGE_SHIFT))?.0 != memtype {
                         return by(Effect::Nothing, Rule::LeafTooLarge);
                     }
@@ -209,10 +208,15 @@ impl<'p> Replay<'p> {
         self.lookup(cpu, |mtrrs| mtrrs.memtype(gpa, rules))
     }
 
+    /// Whether the MTRRs of `cpu` are sure to give all pages of a leaf one type.
+    fn is_uniform(&self, cpu: &Cpu, gpa: u64, level: u8) -> Result<bool, Why> {
+        self.lookup(cpu, |mtrrs| mtrrs.is_uniform(gpa, frames(level) << PAGE_SHIFT))
+    }
+
     /// Asks the MTRRs of `cpu`.
     fn lookup<T>(&self, cpu: &Cpu, ask: impl FnOnce(Mtrrs<'_>) -> Result<T, NoType>) -> Result<T, Why> {
         let maxphyaddr = cpu.maxphyaddr.ok_or(Why::Maxphyaddr)?;
-        let in_cpuid = self.facts.bool("cpuid-mtrr").ok_or(Why::Cpuid)?;
+        let in_cpuid = self.leaf_rules.mtrrs_in_cpuid.ok_or(Why::Cpuid)?;
         ask(Mtrrs { msrs: &cpu.msrs, maxphyaddr, in_cpuid }).map_err(|error| match error {
             NoType::Overlap(one, other) => Why::Overlap(one, other),
             NoType::Unknown(_) | NoType::Reserved(_) => Why::Unknown,
@@ -249,10 +253,9 @@ impl<'p> Replay<'p> {
             Cause::Vm | Cause::Slot(_) => None,
             Cause::Cpu(cpu) | Cause::Msr { cpu, .. } => Some(cpu),
         };
-        let nothing = BTreeMap::new();
+        let nothing = Msrs::default();
         let msrs = cpu.and_then(|cpu| self.state.cpu_if(cpu)).map_or(&nothing, |cpu| &cpu.msrs);
-        let speaks = |row: &&'p ZapRow| row.on.contains(&event) && row.when.holds(&self.facts);
-        let row = first(self.policy.zaps.iter().filter(speaks).map(|row| {
+        let row = first(self.leaf_rules.zaps(event).map(|row| {
             let dma = holds(row.non_coherent_dma, Some(self.state.plugged));
             let on_vcpu_0 = holds(row.on_vcpu_0, cpu.map(|cpu| cpu == 0));
             (row, [dma, on_vcpu_0, holds(row.mtrrs_enabled, mtrrs_enabled(msrs)), Some(true), Some(true)])
@@ -264,15 +267,15 @@ impl<'p> Replay<'p> {
             ZapRule::Range => match cause {
                 Cause::Slot(slot) => Ok(Scope::Frames(frame(slot.gpa), frame(slot.gpa + slot.size - 1))),
                 Cause::Msr { index, .. } if is_variable(index) => {
-                    let value = |index| msrs.get(&index).copied().ok_or(Why::Unknown);
+                    let value = |index| msrs.get(index).ok_or(Why::Unknown);
                     Ok(covered(value(index & !1)?, value(index | 1)?))
                 }
-                Cause::Msr { index, .. } => fixed(index, msrs.get(&MTRR_DEF_TYPE).copied()),
+                Cause::Msr { index, .. } => fixed(index, msrs.get(MTRR_DEF_TYPE)),
                 Cause::Vm | Cause::Cpu(_) => Err(Why::Unpredicted),
             },
         });
         self.leaves.assume_zapped(scope);
-        let seen = if self.facts.is("tdp-mmu") { scope } else { Err(Why::ZapUnseen) };
+        let seen = if self.leaf_rules.zaps_are_seen { scope } else { Err(Why::ZapUnseen) };
         let (row, scope) = seen.map_or_else(|why| (Err(why), Scope::Nothing), |scope| (row, scope));
         self.leaves.push(Pending { event, row, scope });
     }
@@ -335,8 +338,8 @@ impl<'p> Replay<'p> {
 }
 
 /// IA32_MTRR_DEF_TYPE.E among these, if it is known.
-fn mtrrs_enabled(msrs: &BTreeMap<u32, u64>) -> Option<bool> {
-    msrs.get(&MTRR_DEF_TYPE).map(|def_type| def_type & MTRRS_ENABLED != 0)
+fn mtrrs_enabled(msrs: &Msrs) -> Option<bool> {
+    msrs.get(MTRR_DEF_TYPE).map(|def_type| def_type & MTRRS_ENABLED != 0)
 }
 
 /// Whether an MSR is one of a variable pair.

@@ -2,6 +2,7 @@
 
 use super::memory::Reading;
 use super::memslot::Slots;
+use super::memtype::Msrs;
 use super::point::{Exit, Why};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -28,7 +29,7 @@ pub enum Due {
 #[derive(Debug, Clone, Default)]
 pub struct Cpu {
     /// MSRs as they are stored.
-    pub msrs: BTreeMap<u32, u64>,
+    pub msrs: Msrs,
     /// CR0.
     pub cr0: Option<u64>,
     /// CR4.
@@ -51,7 +52,8 @@ pub struct Cpu {
 #[derive(Debug, Clone, Default)]
 pub struct State {
     maxphyaddr: Option<u8>,
-    cpus: BTreeMap<u8, Cpu>,
+    /// By index.
+    cpus: Vec<Option<Cpu>>,
     /// CPUID as the guest reported it, by leaf and subleaf.
     pub cpuid: BTreeMap<(u32, u32), [u32; 4]>,
     /// A kernel runs in it that tells nothing of what it does.
@@ -77,21 +79,25 @@ impl State {
     /// The vCPU of that index.
     pub fn cpu(&mut self, index: u8) -> &mut Cpu {
         let maxphyaddr = self.maxphyaddr;
-        self.cpus.entry(index).or_insert_with(|| Cpu { maxphyaddr, ..Cpu::default() })
+        let index = usize::from(index);
+        if self.cpus.len() <= index {
+            self.cpus.resize_with(index + 1, || None);
+        }
+        self.cpus[index].get_or_insert_with(|| Cpu { maxphyaddr, ..Cpu::default() })
     }
 
     /// The vCPU of that index, if anything is known of it.
     pub fn cpu_if(&self, index: u8) -> Option<&Cpu> {
-        self.cpus.get(&index)
+        self.cpus.get(usize::from(index))?.as_ref()
     }
 
     /// The vCPUs that run, and so can fault.
     pub fn running(&self) -> impl Iterator<Item = &Cpu> {
-        self.cpus.values().filter(|cpu| cpu.long_mode)
+        self.cpus.iter().flatten().filter(|cpu| cpu.long_mode)
     }
 
     /// All vCPUs of which something is known, by index.
     pub fn cpus(&self) -> Vec<u8> {
-        self.cpus.keys().copied().collect()
+        (0..=u8::MAX).zip(&self.cpus).filter(|(_, cpu)| cpu.is_some()).map(|(index, _)| index).collect()
     }
 }

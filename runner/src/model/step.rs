@@ -1,5 +1,6 @@
 //! Host steps: what KVM's ioctls reply.
 
+use super::leaf_rules::LeafRules;
 use super::mce::{self, Mce};
 use super::memslot::{self, EEXIST, EINVAL, ENOENT, READONLY, Slot};
 use super::point::{Effect, Prediction, Rule, Why};
@@ -151,7 +152,7 @@ impl<'p> Replay<'p> {
 
     /// The flag that the VM configuration has memslots get.
     fn slot_flag(&self) -> u32 {
-        match self.facts.0.get("slot-type") {
+        match self.facts.get("slot-type") {
             Some(Fact::Text(typed)) => typed.parse().map_or(0, slot_type::flag),
             _ => 0,
         }
@@ -266,6 +267,7 @@ impl<'p> Replay<'p> {
                     None => (before & !quirks == 0).then_some(quirks),
                 });
                 set_quirks(&mut self.facts, after.map(Quirks));
+                self.leaf_rules = LeafRules::of(self.policy, &self.facts);
                 self.happened(ZapEvent::DisableQuirks, Cause::Vm);
             }
         }

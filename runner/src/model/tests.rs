@@ -22,7 +22,7 @@ fn facts(more: &[(&str, Fact)]) -> Facts {
         ("maxphyaddr", Fact::Int(40)),
     ];
     let all = known.into_iter().chain(more.iter().cloned());
-    Facts(all.map(|(name, fact)| (name.to_owned(), fact)).collect())
+    all.collect()
 }
 
 /// The points of `events` where `facts` hold that are not as predicted, in words, `?` for one without a prediction.
@@ -122,7 +122,7 @@ fn before_6_11_a_mask_that_nobody_wrote_is_zero_whatever_maxphyaddr_becomes() {
 fn what_ignore_msrs_decides_is_not_predicted_where_it_is_not_known() {
     let unknown = |more: &[(&str, Fact)]| {
         let mut facts = facts(more);
-        facts.0.remove("ignore-msrs");
+        facts.forget("ignore-msrs");
         facts
     };
     let at = Place::msr(0x270);

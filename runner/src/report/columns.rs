@@ -81,7 +81,7 @@ impl fmt::Display for Runs<'_> {
         writeln!(f, "## Runs\n")?;
         for (run, name) in self.0.iter().zip(self.1) {
             let host: Vec<&str> = run.header.host.values().map(String::as_str).collect();
-            let clock = run.header.facts.0.get("clock").map(|clock| format!(", clock {clock}"));
+            let clock = run.header.facts.get("clock").map(|clock| format!(", clock {clock}"));
             let (suite, started, clock) = (&run.header.suite, &run.header.started, clock.unwrap_or_default());
             writeln!(f, "- {name}: {}{clock}; suite {suite}, {started}", host.join("; "))?;
         }

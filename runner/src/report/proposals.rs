@@ -118,7 +118,7 @@ pub fn answers(judge: &Judge<'_>, policies: &Policies, proposal: &Proposal, run:
     let mut answers = Answers::new();
     for result in run.results.iter().filter(|result| meant.contains(result.cell.as_str())) {
         let (cell, facts) = (result.cell.as_str(), cells.facts(&result.cell));
-        let lacks = |fact: &String| facts.0.get(fact) != Some(&Fact::Bool(true));
+        let lacks = |fact: &String| facts.get(fact) != Some(&Fact::Bool(true));
         let answer = match &result.outcome {
             _ if proposal.asks.as_ref().is_some_and(lacks) => Answer::Refused,
             CellOutcome::Skip(_) => Answer::Open,

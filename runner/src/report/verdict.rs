@@ -59,7 +59,7 @@ impl<'a> Cells<'a> {
     /// Whether SPTEs are EPT's, so that a leaf has a memory type.
     pub fn has_ept(&self, cell: &str) -> bool {
         let facts = self.facts(cell);
-        let text = |name: &str, word: &str| facts.0.get(name) == Some(&Fact::Text(word.to_owned()));
+        let text = |name: &str, word: &str| facts.get(name) == Some(&Fact::Text(word.to_owned()));
         text("kvm-vendor", "kvm_intel") && facts.bool("tdp") != Some(false)
     }
 

@@ -3,6 +3,7 @@
 use super::ResultsError;
 use crate::host::device::Named;
 use crate::host::facts::{Fact, Facts};
+use crate::host::module::Modules;
 use crate::host::quirks::IGNORE_GUEST_PAT;
 use crate::machine::Observed;
 use crate::plan::Cell;
@@ -59,6 +60,12 @@ pub struct Header {
     /// Whether the run was to end at the first cell that is not as expected.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fail_fast: bool,
+    /// The host's name, as it calls itself; in a merged run those of the shards' hosts, with commas. Empty where nobody noted it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hostname: String,
+    /// KVM's modules and their parameters.
+    #[serde(default, skip_serializing_if = "Modules::is_unknown")]
+    pub modules: Modules,
     /// The shard of a plan that was run, where it was not all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<Shard>,
@@ -182,9 +189,9 @@ pub(super) fn header(path: &Path, text: &[u8]) -> Result<Header, ResultsError> {
     }
     let FirstLine { mut header, .. } = value::<FirstLine<Header>>(path, 1, text)?;
     // The fact is younger than the format, and policies ask for it.
-    if let (Some(quirks), None) = (header.facts.int("quirks"), header.facts.0.get(OFFERS_IGNORE_GUEST_PAT)) {
+    if let (Some(quirks), None) = (header.facts.int("quirks"), header.facts.get(OFFERS_IGNORE_GUEST_PAT)) {
         let offers = Fact::Bool(quirks & u64::from(IGNORE_GUEST_PAT) != 0);
-        header.facts.0.insert(OFFERS_IGNORE_GUEST_PAT.to_owned(), offers);
+        header.facts.set(OFFERS_IGNORE_GUEST_PAT, offers);
     }
     Ok(header)
 }

@@ -2,7 +2,8 @@
 
 use super::format::{CellResult, Header, Merged, PlannedCell, Shard};
 use super::read::Run;
-use std::collections::{BTreeMap, HashMap};
+use crate::host::module::Modules;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
 /// Runs that do not belong together.
@@ -87,8 +88,10 @@ pub fn merge(runs: &[Run]) -> Result<(Header, Vec<CellResult>), MergeError> {
         shards.values().flat_map(|(run, _)| &run.results).map(|result| (result.cell.as_str(), result)).collect();
     let results = cells.iter().filter_map(|cell| results.remove(cell.id.as_str()).cloned()).collect();
     let started = shards.values().map(|(run, _)| &run.header.started).min().unwrap_or(&first.header.started);
+    let hosts: BTreeSet<&str> = shards.values().map(|(run, _)| run.header.hostname.as_str()).collect();
     let header = Header {
         started: started.clone(),
+        hostname: hosts.into_iter().collect::<Vec<_>>().join(", "),
         shard: None,
         merged: shards.values().map(merged).collect(),
         cells,
@@ -129,7 +132,10 @@ fn traits(header: &Header) -> Vec<(String, String)> {
     ];
     all.extend(header.guests.iter().map(|(family, digest)| (format!("guest {family}"), digest.clone())));
     all.extend(header.host.iter().map(|(what, is)| (format!("the host's {what}"), is.clone())));
-    all.extend(header.facts.0.iter().map(|(name, fact)| (format!("fact {name}"), fact.to_string())));
+    let Modules { vendor: _, parameters, builds } = &header.modules;
+    all.extend(parameters.iter().map(|(name, is)| (format!("the host's parameter {name}"), is.clone())));
+    all.extend(builds.iter().map(|(name, is)| (format!("the host's build of {name}"), is.clone())));
+    all.extend(header.facts.iter().map(|(name, fact)| (format!("fact {name}"), fact.to_string())));
     all.extend(plan.map(|cell| (format!("cell {}", cell.id), shown(cell))));
     all
 }
@@ -167,6 +173,13 @@ mod tests {
     }
 
     #[test]
+    fn shards_may_come_from_hosts_of_one_kind() {
+        let (one, mut two) = (shard(1, 2, &CELLS[..2]), shard(2, 2, &CELLS[2..]));
+        two.header.hostname = "xeon-2".to_owned();
+        assert_eq!(merge(&[two, one]).unwrap().0.hostname, "xeon-1, xeon-2");
+    }
+
+    #[test]
     fn cells_of_a_missing_shard_have_no_result() {
         let (merged, results) = merge(&[shard(1, 2, &["a/1", "b/1", "c/1"])]).unwrap();
         assert_eq!((merged.cells.len(), results.len()), (5, 3));
@@ -195,6 +208,10 @@ mod tests {
         assert!(more.starts_with(&differ("the host's kernel or the host's a")), "{more}");
         assert!(mixed(|header| header.shard.as_mut().unwrap().of = 3).starts_with(&differ("the number of shards")));
         assert!(mixed(|header| drop(header.shard.as_mut().unwrap().plan.pop())).contains("cell c/1"));
+        let parameter = |header: &mut Header| {
+            header.modules.parameters.insert("kvm.ignore_msrs".to_owned(), "Y".to_owned());
+        };
+        assert!(mixed(parameter).starts_with(&differ("the host's parameter kvm.ignore_msrs")));
         assert!(mixed(|header| header.policy = None).starts_with(&differ("--policy")));
         let lost = said(&[one.clone(), shard(2, 2, &CELLS[3..])]);
         assert_eq!(lost, "cell `b/1` is in 0 of the shards: they were balanced by different runs (--balance)");

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::host::device::Named;
-use crate::host::facts::{Fact, Facts};
+use crate::host::facts::Fact;
+use crate::host::module::Modules;
 use crate::host::quirks::Quirks;
 use crate::machine::{End, Line, Observed};
 use crate::plan::vm::VmConfig;
@@ -40,7 +41,7 @@ pub(super) fn header(cells: &[&str]) -> Header {
         machine: "kvm".to_owned(),
         suite: "smoke".to_owned(),
         filters: vec!["*".to_owned()],
-        facts: Facts(facts.map(|(name, fact)| (name.to_owned(), fact)).into()),
+        facts: facts.into_iter().collect(),
         host: BTreeMap::from([("kernel".to_owned(), "Linux 6.18 \u{e9}\n".to_owned())]),
         witnesses: BTreeSet::from([Kind::Log, Kind::Sptes]),
         devices: Named { dma: Some("stub".parse().unwrap()), ..Named::default() },
@@ -48,6 +49,8 @@ pub(super) fn header(cells: &[&str]) -> Header {
         busy: true,
         policy: Some("mine".to_owned()),
         fail_fast: true,
+        hostname: "xeon-1".to_owned(),
+        modules: Modules { parameters: [("kvm.ignore_msrs".to_owned(), "N".to_owned())].into(), ..Modules::default() },
         shard: None,
         merged: Vec::new(),
         cells: cells
@@ -96,11 +99,11 @@ fn a_run_has_a_directory_of_its_own_and_reads_back() {
 fn an_old_header_gets_the_fact_that_follows_from_another() {
     let read = |quirks: Option<u64>| {
         let mut header = header(&["a"]);
-        header.facts.0.remove("offers-ignore-guest-pat");
-        header.facts.0.remove("quirks");
-        header.facts.0.extend(quirks.map(|quirks| ("quirks".to_owned(), Fact::Int(quirks))));
+        header.facts.forget("offers-ignore-guest-pat");
+        header.facts.forget("quirks");
+        header.facts.extend(quirks.map(|quirks| ("quirks", Fact::Int(quirks))));
         let read = format::header(Path::new("x"), &format::first_line(&header).unwrap()).unwrap();
-        read.facts.0.get("offers-ignore-guest-pat").cloned()
+        read.facts.get("offers-ignore-guest-pat").cloned()
     };
     assert_eq!(read(Some(0x3ff)), Some(Fact::Bool(true)));
     assert_eq!(read(Some(0x1ff)), Some(Fact::Bool(false)));
@@ -232,7 +235,7 @@ fn a_bad_line_is_named() {
         (
             4,
             r#"{"cell":"c","outcome":{"observed":{"log":["?"],"end":"shutdown","micros":1}}}"#,
-            "column 46: \"?\" is no line of a log: it starts with none of < (guest), > (host) and | (console)",
+            "column 45: \"?\" is no line of a log: it starts with none of < (guest), > (host) and | (console)",
         ),
     ] {
         let mut bad = lines.clone();

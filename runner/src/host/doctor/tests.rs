@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 fn intel() -> Host {
     let parameters = [("kvm.ignore_msrs", "N"), ("kvm_intel.ept", "Y")];
     Host {
+        name: "xeon".into(),
         kernel: "7.2.13".into(),
         build: "#1 SMP".into(),
         taint: 0,
@@ -33,6 +34,7 @@ fn intel() -> Host {
         modules: Modules {
             vendor: Some("kvm_intel".into()),
             parameters: parameters.map(|(name, value)| (name.into(), value.into())).into(),
+            builds: Default::default(),
         },
         kvm: Ok(Kvm {
             quirks: 0x7ff,

@@ -111,7 +111,7 @@ fn reserved_bits_depend_on_maxphyaddr() {
     let wrong = mask(40, Outcome::ACCEPTED);
     assert_eq!(wrong.disagreements[0].by.as_ref().unwrap().rule, "reserved bits 40 are set");
     let mut unknown = facts();
-    unknown.0.remove("maxphyaddr");
+    unknown.forget("maxphyaddr");
     let log = run(|out, _| out.write(Place::msr(0x201), 1 << 39, Outcome::ACCEPTED));
     let judgement = judge_by(&policies(), &Deviations::none(), &log, &unknown);
     assert_eq!(judgement.verdict, Verdict::Inconclusive);

@@ -99,7 +99,7 @@ pub fn facts() -> Facts {
 
 pub fn with(facts: &Facts, more: &[(&str, Fact)]) -> Facts {
     let mut facts = facts.clone();
-    facts.0.extend(more.iter().map(|(name, fact)| ((*name).to_owned(), fact.clone())));
+    facts.extend(more.iter().cloned());
     facts
 }
 

@@ -117,7 +117,7 @@ impl Machine for BochsMachine {
         let text = |text: &str| Fact::Text(text.to_owned());
         let clock = self.bochs.clock.as_ref().map(|clock| ("clock", text(clock)));
         let facts = [("cpu-vendor", text("GenuineIntel")), ("maxphyaddr", Fact::Int(self.maxphyaddr.into()))];
-        Facts(facts.into_iter().chain(clock).map(|(name, fact)| (name.to_owned(), fact)).collect())
+        facts.into_iter().chain(clock).collect()
     }
 
     fn run(&self, job: &Job<'_>) -> Result<Observed, MachineError> {

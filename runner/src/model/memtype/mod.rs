@@ -5,8 +5,10 @@
 pub mod apm;
 mod caching;
 mod effective;
+mod msrs;
 mod mtrr;
 
 pub use caching::{Caching, CpuKind};
 pub use effective::{combine, under_ept, without_ept};
+pub use msrs::Msrs;
 pub use mtrr::{Lookup, LookupFault, Mtrrs, NoType, covered_by_fixed};

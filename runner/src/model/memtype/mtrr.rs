@@ -1,6 +1,6 @@
 //! The type that MTRRs give a page: by the SDM, and as KVM up to 6.10 looks it up.
 
-use std::collections::BTreeMap;
+use super::msrs::Msrs;
 use std::fmt;
 use wire::layout::{FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYSBASE0, VARIABLE_MTRRS};
 use wire::memtype::MemType;
@@ -9,7 +9,7 @@ use wire::memtype::MemType;
 #[derive(Debug, Clone, Copy)]
 pub struct Mtrrs<'a> {
     /// What is known of the vCPU's MSRs, by index.
-    pub msrs: &'a BTreeMap<u32, u64>,
+    pub msrs: &'a Msrs,
     /// MAXPHYADDR, in bits.
     pub maxphyaddr: u8,
     /// CPUID.1:EDX.MTRR.
@@ -75,9 +75,9 @@ const PAGE: u64 = !0xfff;
 
 /// A variable range that is valid.
 #[derive(Debug, Clone, Copy)]
-struct Range {
+pub(super) struct Range {
     /// IA32_MTRR_PHYSBASEn, the type in its low byte.
-    base: u64,
+    pub base: u64,
     /// IA32_MTRR_PHYSMASKn.
     mask: u64,
     memtype: MemType,
@@ -98,10 +98,10 @@ impl Mtrrs<'_> {
             let (msr, byte) = fixed_range(gpa);
             return memtype_in(msr, self.msr(msr)? >> (8 * byte));
         }
-        let ranges = self.ranges()?;
+        let ranges = self.msrs.ranges()?;
         let found = match rules {
-            Lookup::Sdm => sdm_precedence(&ranges, gpa)?,
-            Lookup::KvmPre611 => kvm_precedence(ranges, gpa, self.maxphyaddr),
+            Lookup::Sdm => sdm_precedence(&ranges.by_number, gpa)?,
+            Lookup::KvmPre611 => kvm_precedence(&ranges.by_base, gpa, self.maxphyaddr),
         };
         found.map_or_else(|| memtype_in(MTRR_DEF_TYPE, def_type), Ok)
     }
@@ -114,7 +114,7 @@ impl Mtrrs<'_> {
     pub fn fault(&self, gpa: u64) -> Result<LookupFault, NoType> {
         let above = above(self.maxphyaddr);
         let differs = |range: &Range| range.holds(gpa) != range.holds_by_kvm(gpa, above);
-        Ok(self.ranges()?.into_iter().find(differs).map_or(LookupFault::UcAbove, |range| {
+        Ok(self.msrs.ranges()?.by_number.iter().find(|range| differs(range)).map_or(LookupFault::UcAbove, |range| {
             // Of a whole mask all bits are set from the lowest on.
             let mask = range.mask & PAGE | above;
             let missing = !mask & !((mask & mask.wrapping_neg()).wrapping_sub(1));
@@ -128,22 +128,28 @@ impl Mtrrs<'_> {
     }
 
     fn msr(&self, index: u32) -> Result<u64, NoType> {
-        self.msrs.get(&index).copied().ok_or(NoType::Unknown(index))
+        msr(self.msrs, index)
     }
 
-    /// The valid variable ranges.
-    fn ranges(&self) -> Result<Vec<Range>, NoType> {
-        let mut ranges = Vec::new();
-        for n in 0..VARIABLE_MTRRS {
-            let at = MTRR_PHYSBASE0 + 2 * n;
-            let mask = self.msr(at + 1)?;
-            if mask & VALID != 0 {
-                let base = self.msr(at)?;
-                ranges.push(Range { base, mask, memtype: memtype_in(at, base)? });
-            }
+    /// Whether all pages of the `size` bytes at `gpa`, a power of two, have one type by any rules: no range begins, ends or
+    /// has a hole in there.
+    ///
+    /// # Errors
+    /// It is not known what the MTRRs hold.
+    pub fn is_uniform(&self, gpa: u64, size: u64) -> Result<bool, NoType> {
+        let def_type = self.msr(MTRR_DEF_TYPE)?;
+        if def_type & ENABLED == 0 {
+            return Ok(true);
         }
-        Ok(ranges)
+        let inside = (size - 1) & PAGE;
+        let by_fixed = def_type & FIXED_ENABLED != 0 && gpa < FIXED_END;
+        let cuts = |range: &Range| (range.base | range.mask) & inside != 0;
+        Ok(gpa & inside == 0 && !by_fixed && !self.msrs.ranges()?.by_number.iter().any(cuts))
     }
+}
+
+fn msr(msrs: &Msrs, index: u32) -> Result<u64, NoType> {
+    msrs.get(index).ok_or(NoType::Unknown(index))
 }
 
 /// The type in the low byte of a value of an MSR.
@@ -177,6 +183,20 @@ pub fn covered_by_fixed(msr: u32) -> Option<(u64, u64)> {
 }
 
 impl Range {
+    /// Those that are valid.
+    pub fn all(msrs: &Msrs) -> Result<Vec<Range>, NoType> {
+        let mut ranges = Vec::new();
+        for n in 0..VARIABLE_MTRRS {
+            let at = MTRR_PHYSBASE0 + 2 * n;
+            let mask = msr(msrs, at + 1)?;
+            if mask & VALID != 0 {
+                let base = msr(msrs, at)?;
+                ranges.push(Range { base, mask, memtype: memtype_in(at, base)? });
+            }
+        }
+        Ok(ranges)
+    }
+
     /// SDM Vol. 3A, "Variable Range MTRRs".
     fn holds(&self, gpa: u64) -> bool {
         (gpa ^ self.base) & self.mask & PAGE == 0
@@ -198,12 +218,11 @@ fn above(maxphyaddr: u8) -> u64 {
 
 /// SDM Vol. 3A, "MTRR Precedences".
 fn sdm_precedence(ranges: &[Range], gpa: u64) -> Result<Option<MemType>, NoType> {
-    let types: Vec<MemType> = ranges.iter().filter(|range| range.holds(gpa)).map(|range| range.memtype).collect();
-    if types.contains(&MemType::Uc) {
+    let types = ranges.iter().filter(|range| range.holds(gpa)).map(|range| range.memtype);
+    if types.clone().any(|memtype| memtype == MemType::Uc) {
         return Ok(Some(MemType::Uc));
     }
     types
-        .into_iter()
         .map(Ok)
         .reduce(|one, other| match (one?, other?) {
             (one, other) if one == other => Ok(one),
@@ -215,11 +234,10 @@ fn sdm_precedence(ranges: &[Range], gpa: u64) -> Result<Option<MemType>, NoType>
 
 /// mtrr.c: ranges are met in descending order of IA32_MTRR_PHYSBASEn (set_var_mtrr_msr), UC wins only over a type met
 /// before it, and what the manual leaves undefined is WB.
-fn kvm_precedence(mut ranges: Vec<Range>, gpa: u64, maxphyaddr: u8) -> Option<MemType> {
+fn kvm_precedence(by_base: &[Range], gpa: u64, maxphyaddr: u8) -> Option<MemType> {
     let above = above(maxphyaddr);
-    ranges.sort_by_key(|range| std::cmp::Reverse(range.base));
     let mut found = None;
-    for memtype in ranges.iter().filter(|range| range.holds_by_kvm(gpa, above)).map(|range| range.memtype) {
+    for memtype in by_base.iter().filter(|range| range.holds_by_kvm(gpa, above)).map(|range| range.memtype) {
         found = match (found, memtype) {
             (None, memtype) => Some(memtype),
             (Some(before), memtype) if before == memtype => Some(before),

@@ -89,7 +89,7 @@ impl Policies {
             (Some(policy), None) => Ok(policy),
             (Some(first), Some(second)) => Err(PolicyError::Two { first: first.id.clone(), second: second.id.clone() }),
             (None, _) => {
-                let facts: Vec<String> = facts.0.iter().map(|(name, fact)| format!("{name} = {fact}")).collect();
+                let facts: Vec<String> = facts.iter().map(|(name, fact)| format!("{name} = {fact}")).collect();
                 Err(PolicyError::None { facts: facts.join(", ") })
             }
         }

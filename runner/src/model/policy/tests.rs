@@ -20,7 +20,7 @@ fn mistake(text: &str) -> String {
 }
 
 fn facts(facts: &[(&str, Fact)]) -> Facts {
-    Facts(facts.iter().map(|(name, fact)| ((*name).to_owned(), fact.clone())).collect())
+    facts.iter().cloned().collect()
 }
 
 /// What tells one release's KVM from another's.
@@ -43,7 +43,7 @@ fn one_policy_governs_each_machine() {
     assert_eq!(governs(&kvm(true, true, true)), "kvm-6.16");
     let of_vendor = |vendor: &str| {
         let mut facts = kvm(true, true, false);
-        facts.0.insert("kvm-vendor".into(), Fact::Text(vendor.into()));
+        facts.set("kvm-vendor", Fact::Text(vendor.into()));
         governs(&facts)
     };
     assert_eq!(["kvm_intel", "kvm_amd", "kvm_pvm"].map(of_vendor), ["kvm-6.11", "kvm-6.11", "kvm-pvm"]);

@@ -41,12 +41,12 @@ impl When {
 
     /// Whether there are none, so that it holds anywhere.
     pub fn is_always(&self) -> bool {
-        self.0.0.is_empty()
+        self.0.is_empty()
     }
 }
 
 impl From<BTreeMap<FactName, Fact>> for When {
     fn from(facts: BTreeMap<FactName, Fact>) -> Self {
-        When(Facts(facts.into_iter().map(|(name, fact)| (name.0, fact)).collect()))
+        When(facts.into_iter().map(|(name, fact)| (name.0, fact)).collect())
     }
 }

@@ -38,7 +38,7 @@ fn facts(kvm: Kvm, more: &[(&str, Fact)]) -> Facts {
         ("maxphyaddr", Fact::Int(39)),
     ];
     let all = known.into_iter().chain(more.iter().cloned());
-    Facts(all.map(|(name, fact)| (name.to_owned(), fact)).collect())
+    all.collect()
 }
 
 const DMA: (&str, Fact) = ("non-coherent-dma", Fact::Bool(true));

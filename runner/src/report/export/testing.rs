@@ -1,7 +1,7 @@
 //! Runs for the unit tests of exporters.
 
 use super::Judged;
-use crate::host::facts::{Fact, Facts};
+use crate::host::facts::Fact;
 use crate::judge::{By, Judgement, Point, Verdict};
 use crate::plan::vm::VmConfig;
 use crate::report::CellVerdict;
@@ -24,7 +24,7 @@ pub fn run(verdicts: &[Verdict]) -> Judged {
         version: "0.1.0".into(),
         machine: "kvm".into(),
         suite: "smoke".into(),
-        facts: Facts([("kvm-vendor".to_owned(), Fact::Text("kvm_intel".into()))].into()),
+        facts: [("kvm-vendor", Fact::Text("kvm_intel".into()))].into_iter().collect(),
         host: [
             ("CPU", "A \"Core\" <i7> & more"),
             ("KVM", "kvm_intel"),

@@ -180,7 +180,10 @@ fn about(dir: &Path, header: &Header) -> RunData {
     let pinned = header.pinned.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     let mut about: Vec<(String, String)> =
         header.host.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let builds: Vec<String> = header.modules.builds.iter().map(|(module, build)| format!("{module} {build}")).collect();
     let more = [
+        ("host", header.hostname.clone()),
+        ("builds of modules", builds.join(", ")),
         ("witnesses", words.join(", ")),
         ("devices", header.devices.to_string().trim().to_owned()),
         ("filters", header.filters.join(" ")),

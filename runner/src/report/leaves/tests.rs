@@ -80,22 +80,12 @@ fn run(kernel: &str, apic_bus_cycles: bool, dma: bool, leaves: [u64; 2], zaps: u
     let header = Header {
         run: RUN,
         started: "20251120T110000Z".into(),
-        version: "0.1.0".into(),
-        guests: BTreeMap::new(),
         machine: "kvm".into(),
         suite: "memtype".into(),
-        filters: Vec::new(),
-        facts: Facts(facts.map(|(name, fact)| (name.to_owned(), fact)).into()),
+        facts: facts.into_iter().collect(),
         host: BTreeMap::from([("kernel".into(), format!("Linux {kernel} #1"))]),
-        witnesses: BTreeSet::new(),
-        devices: Default::default(),
-        pinned: Vec::new(),
-        busy: false,
-        policy: None,
-        fail_fast: false,
-        shard: None,
-        merged: Vec::new(),
         cells: vec![PlannedCell { id: cell.into(), vm, points: 0, run: None }],
+        ..Header::default()
     };
     let lines = log.0.borrow().0.clone();
     let observed = Observed { log: lines, end: End::Exit(EXIT_DONE), micros: 1, witness: Default::default() };

@@ -51,21 +51,13 @@ fn run(dir: &str, watched: &[Kind], cells: &[(&str, CellOutcome)]) -> Run {
             run: 1,
             started: "2026-11-21T09:00:00Z".into(),
             version: "0".into(),
-            guests: Default::default(),
             machine: "kvm".into(),
             suite: "zaps".into(),
-            filters: Vec::new(),
-            facts: Facts(facts.map(|(name, fact)| (name.to_owned(), fact)).into()),
+            facts: facts.into_iter().collect(),
             host: [("kernel".to_owned(), "Linux 6.1.0 #1".to_owned())].into(),
             witnesses: watched.iter().copied().collect(),
-            devices: Default::default(),
-            pinned: Vec::new(),
-            busy: false,
-            fail_fast: false,
-            shard: None,
-            merged: Vec::new(),
-            policy: None,
             cells: planned.collect(),
+            ..Header::default()
         },
         results: cells
             .iter()

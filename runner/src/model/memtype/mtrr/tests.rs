@@ -8,13 +8,13 @@ const MAXPHYADDR: u8 = 40;
 const GIB: u64 = 1 << 30;
 
 /// IA32_MTRR_DEF_TYPE, then pairs of base and mask, the rest as after a reset.
-fn msrs(def_type: u64, pairs: &[(u64, u64)]) -> BTreeMap<u32, u64> {
-    let mut msrs: BTreeMap<u32, u64> = FIXED_MTRRS.into_iter().map(|msr| (msr, 0)).collect();
-    msrs.insert(MTRR_DEF_TYPE, def_type);
+fn msrs(def_type: u64, pairs: &[(u64, u64)]) -> Msrs {
+    let mut msrs: Msrs = FIXED_MTRRS.into_iter().map(|msr| (msr, 0)).collect();
+    msrs.set(MTRR_DEF_TYPE, def_type);
     for n in 0..VARIABLE_MTRRS {
         let (base, mask) = pairs.get(n as usize).copied().unwrap_or_default();
-        msrs.insert(MTRR_PHYSBASE0 + 2 * n, base);
-        msrs.insert(MTRR_PHYSBASE0 + 2 * n + 1, mask);
+        msrs.set(MTRR_PHYSBASE0 + 2 * n, base);
+        msrs.set(MTRR_PHYSBASE0 + 2 * n + 1, mask);
     }
     msrs
 }
@@ -24,7 +24,7 @@ fn pair(base: u64, size: u64, memtype: MemType) -> (u64, u64) {
     (base | memtype as u64, !(size - 1) & ((1 << MAXPHYADDR) - 1) | VALID)
 }
 
-fn both(msrs: &BTreeMap<u32, u64>, gpa: u64) -> (Result<MemType, NoType>, Result<MemType, NoType>) {
+fn both(msrs: &Msrs, gpa: u64) -> (Result<MemType, NoType>, Result<MemType, NoType>) {
     let mtrrs = Mtrrs { msrs, maxphyaddr: MAXPHYADDR, in_cpuid: true };
     (mtrrs.memtype(gpa, Lookup::Sdm), mtrrs.memtype(gpa, Lookup::KvmPre611))
 }
@@ -59,17 +59,17 @@ fn each_fixed_range_has_its_byte() {
         (0x26f, 7, [0xf_f000, 0xf_ffff]),
     ];
     for (msr, byte, gpas) in places {
-        all.insert(msr, (Wp as u64) << (8 * byte));
+        all.set(msr, (Wp as u64) << (8 * byte));
         for gpa in gpas {
             assert_eq!(both(&all, gpa), (Ok(Wp), Ok(Wp)), "{gpa:#x}");
         }
-        all.insert(msr, !((0xff & !(Uc as u64)) << (8 * byte)) & 0x0606_0606_0606_0606);
+        all.set(msr, !((0xff & !(Uc as u64)) << (8 * byte)) & 0x0606_0606_0606_0606);
         for gpa in gpas {
             assert_eq!(both(&all, gpa), (Ok(Uc), Ok(Uc)), "{gpa:#x}");
         }
     }
     assert_eq!(both(&all, 0x10_0000), (Ok(Wc), Ok(Wc)), "1 MiB is above them");
-    all.insert(MTRR_DEF_TYPE, ENABLED | Wb as u64);
+    all.set(MTRR_DEF_TYPE, ENABLED | Wb as u64);
     assert_eq!(both(&all, 0x1000), (Ok(Wc), Ok(Wc)), "without FE they count for nothing");
 }
 
@@ -109,13 +109,13 @@ fn what_is_not_known_or_reserved_is_named() {
     let mut all = msrs(ENABLED | FIXED_ENABLED | 7, &[(2, pair(0, GIB, Uc).1)]);
     assert_eq!(ranges(&[(7, VALID)], GIB).0, Err(NoType::Reserved(0x200)));
     assert_eq!(both(&all, GIB).0, Err(NoType::Reserved(0x200)));
-    all.insert(0x201, 0);
+    all.set(0x201, 0);
     assert_eq!(both(&all, GIB).1, Err(NoType::Reserved(0x2ff)));
-    all.remove(&0x250);
+    all.forget(0x250);
     assert_eq!(both(&all, 0).0.unwrap_err().to_string(), "it is not known what MSR 0x250 holds");
-    all.remove(&0x20f);
+    all.forget(0x20f);
     assert_eq!(both(&all, GIB).0, Err(NoType::Unknown(0x20f)));
-    all.insert(MTRR_DEF_TYPE, 0);
+    all.set(MTRR_DEF_TYPE, 0);
     assert_eq!(both(&all, GIB).0, Ok(Uc), "disabled MTRRs need not be known");
 }
 
@@ -148,6 +148,29 @@ proptest! {
         prop_assert_eq!(one.0.is_err(), other.0.is_err());
         prop_assert!(one.0.is_err() || one.0 == other.0);
         prop_assert_eq!(one.1, other.1);
+    }
+
+    /// Where a large page is said to be of one type, every page of it is.
+    #[test]
+    fn a_uniform_page_has_one_type(
+        ranges in prop::collection::vec((0..64u64, 0..12u32, 0..3u64, select(&MemType::OF_MTRR)), 1..=8),
+        flags in select(&[0, ENABLED, ENABLED | FIXED_ENABLED]),
+        at in 0..64u64,
+    ) {
+        const PAGE_SIZE: u64 = 0x1000;
+        const SIZE: u64 = 32 * PAGE_SIZE;
+        let pairs: Vec<_> = ranges.iter().map(|&(n, log, hole, memtype)| {
+            let (base, mask) = pair(n * PAGE_SIZE << 3, PAGE_SIZE << log, memtype);
+            (base, mask & !(hole * PAGE_SIZE))
+        }).collect();
+        let (all, gpa) = (msrs(flags | Wb as u64, &pairs), at * SIZE);
+        let mtrrs = Mtrrs { msrs: &all, maxphyaddr: MAXPHYADDR, in_cpuid: true };
+        if mtrrs.is_uniform(gpa, SIZE).unwrap() {
+            for page in (gpa..gpa + SIZE).step_by(PAGE_SIZE as usize) {
+                prop_assert_eq!(both(&all, page), both(&all, gpa));
+            }
+        }
+        prop_assert_eq!(mtrrs.is_uniform(gpa + PAGE_SIZE, SIZE), Ok(flags == 0));
     }
 
     /// UC wins over everything by the manual, and no guest can make either lookup fail in another way than by name.

@@ -2,7 +2,7 @@
 
 use crate::frame::{VERSION, checksum};
 use crate::record::Record;
-use crate::text::{TextError, Words, hex};
+use crate::text::{Quoted, TextError, Words, hex};
 use alloc::string::String;
 use core::fmt;
 
@@ -71,13 +71,13 @@ impl fmt::Display for StreamError {
             StreamError::Empty => f.write_str("the guest reported nothing: no start line came"),
             StreamError::Truncated(next) => write!(f, "the report stops before line {next:x}, without an end"),
             StreamError::Checksum { wanted, line } => {
-                write!(f, "garbled, or a line of another run: checksum should be {wanted:04x} in {line:?}")
+                write!(f, "garbled, or a line of another run: checksum should be {wanted:04x} in {}", Quoted(line))
             }
             StreamError::Duplicate(number) => write!(f, "line {number:x} came again"),
             StreamError::Lost { wanted, found } => write!(f, "line {found:x} came where line {wanted:x} was due"),
             StreamError::Stale { wanted, found } => write!(f, "a report of run {found:x}, not of run {wanted:x}"),
             StreamError::Count { came, counted } => write!(f, "the end counts {counted} records, {came} came"),
-            StreamError::Trailing(line) => write!(f, "something follows the end: {line:?}"),
+            StreamError::Trailing(line) => write!(f, "something follows the end: {}", Quoted(line)),
             StreamError::Text(error) => write!(f, "{error}"),
         }
     }

@@ -22,12 +22,27 @@ impl fmt::Display for TextError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.found.as_str() {
             "" => write!(f, "{} is missing", self.wanted),
-            found => write!(f, "{found:?} is not {}", self.wanted),
+            found => write!(f, "{} is not {}", Quoted(found), self.wanted),
         }
     }
 }
 
 impl core::error::Error for TextError {}
+
+/// What a guest sent, for people: quoted, and of a long text the beginning alone.
+pub(crate) struct Quoted<'a>(pub &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// In bytes.
+        const MOST: usize = 160;
+        let shown = &self.0[..self.0.floor_char_boundary(MOST)];
+        match self.0.len() - shown.len() {
+            0 => write!(f, "{shown:?}"),
+            more => write!(f, "{shown:?} and {more} bytes more"),
+        }
+    }
+}
 
 /// A number in lower-case hexadecimal without prefix, in the range of `T`. One spelling a number: no sign, no zeros in
 /// front.

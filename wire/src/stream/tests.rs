@@ -279,3 +279,18 @@ fn the_documented_example_is_what_a_writer_writes() {
     let example = "\n0 kmt2 5eed pat-msr/reset*8bf5\n1 r 277 1=7040600070406*c04d\n2 end 1*2101\n";
     assert_eq!(core::str::from_utf8(&bytes), Ok(example));
 }
+
+#[test]
+fn a_long_line_is_not_quoted_in_full() {
+    let garbled = |line: &str| StreamError::Checksum { wanted: 1, line: line.into() }.to_string();
+    let shown =
+        |n| "garbled, or a line of another run: checksum should be 0001 in \"".to_string() + &"A".repeat(n) + "\"";
+    assert_eq!(garbled(&"A".repeat(160)), shown(160));
+    assert_eq!(garbled(&"A".repeat(65536)), shown(160) + " and 65376 bytes more");
+    // No letter is cut in two.
+    let long = "\u{20ac}".repeat(60);
+    assert!(garbled(&long).ends_with(" and 21 bytes more"), "{}", garbled(&long));
+    assert!(StreamError::Trailing(long.clone()).to_string().ends_with(" and 21 bytes more"));
+    let unknown = TextError { wanted: "a word", found: long };
+    assert!(StreamError::Text(unknown).to_string().ends_with(" and 21 bytes more is not a word"));
+}

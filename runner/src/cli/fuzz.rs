@@ -56,7 +56,7 @@ pub fn fuzz(cli: &Cli, args: &Fuzz) -> Done {
         devices: args.devices.clone(),
         pinned,
         policy: args.policy.clone(),
-        ..header(SUITE.to_owned(), machine, &witness)
+        ..header(SUITE.to_owned(), machine, &witness)?
     };
     policies.governing(&header.facts)?;
     let guest = guests::find("interpreter").ok_or_else(|| Failure::Broken("it was built without its guest".into()))?;

@@ -117,17 +117,20 @@ fn start(cli: &Cli, args: &Run, knowledge: &Knowledge) -> Result<Started, Failur
         fail_fast: args.fail_fast,
         shard,
         cells: plan.cells.iter().map(PlannedCell::from).collect(),
-        ..header(suite.id, chosen.machine.as_ref(), &witness)
+        ..header(suite.id, chosen.machine.as_ref(), &witness)?
     };
     let writer = Writer::create(&cli.results, &header)?;
     Ok(Started { chosen, witness, header, plan, writer, done: HashSet::new() })
 }
 
 /// The header of a run that begins now, on this host and machine, without what it was asked for but the suite.
-pub(super) fn header(suite: String, machine: &dyn Machine, witness: &Choice) -> Header {
-    let (host, now) = (host::probe(), SystemTime::now());
+///
+/// # Errors
+/// KVM cannot be asked what it can do.
+pub(super) fn header(suite: String, machine: &dyn Machine, witness: &Choice) -> Result<Header, Failure> {
+    let (host, now) = (probe(machine)?, SystemTime::now());
     let micros = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
-    Header {
+    Ok(Header {
         // Short, because it stands in each report, and another one for each run of a host.
         run: (micros ^ u64::from(std::process::id()) << 20) & 0xffff_ffff,
         started: results::utc(now),
@@ -149,6 +152,17 @@ pub(super) fn header(suite: String, machine: &dyn Machine, witness: &Choice) -> 
         shard: None,
         merged: Vec::new(),
         cells: Vec::new(),
+    })
+}
+
+/// Probes the host. Without what KVM says of itself, cells would be judged by the policy of another machine.
+fn probe(machine: &dyn Machine) -> Result<host::Host, Failure> {
+    let host = host::probe();
+    match &host.kvm {
+        Err(trouble) if machine.name() == "kvm" => Err(Failure::Broken(format!(
+            "/dev/kvm ran a guest and then did not say what it can do: {trouble}. See dmesg for its reason."
+        ))),
+        _ => Ok(host),
     }
 }
 
@@ -187,7 +201,7 @@ fn resume(cli: &Cli, args: &Run, knowledge: &Knowledge, run: &str) -> Result<Sta
     header.pinned = pins(args, header.busy)?;
     let chosen = choose(wanted, devices(&header.devices)?, &header.pinned)?;
     let witness = witnesses(args, Some(&kinds), &[], chosen.machine.name())?;
-    let host = host::probe();
+    let host = probe(chosen.machine.as_ref())?;
     if facts(&host, chosen.machine.as_ref()) != header.facts
         || description(&host, chosen.machine.as_ref()) != header.host
         || (host.name, host.modules) != (header.hostname.clone(), header.modules.clone())

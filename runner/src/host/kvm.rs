@@ -7,7 +7,7 @@ use kvm_bindings::{
     CpuId, KVM_CAP_DISABLE_QUIRKS2, KVM_CAP_GUEST_MEMFD, KVM_CAP_MCE, KVM_CAP_READONLY_MEM, KVM_CAP_USER_MEMORY2,
     KVM_CAP_X86_APIC_BUS_CYCLES_NS, KVM_MAX_CPUID_ENTRIES, kvm_create_device, kvm_device_type_KVM_DEV_TYPE_VFIO,
 };
-use kvm_ioctls::{Error, Kvm as Fd, VcpuFd};
+use kvm_ioctls::{Error, Kvm as Fd, VcpuFd, VmFd};
 use serde::Serialize;
 use std::ffi::{CStr, c_ulong};
 use std::os::unix::fs::MetadataExt;
@@ -134,26 +134,50 @@ impl Kvm {
         let vm = fd.create_vm().map_err(|e| failed("KVM_CREATE_VM", e))?;
         let vcpu = vm.create_vcpu(0).map_err(|e| failed("KVM_CREATE_VCPU", e))?;
         let cpuid = fd.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(|e| failed("KVM_GET_SUPPORTED_CPUID", e))?;
-        // A negative answer is an error, which says that the capability is not known.
-        let number = |cap: u32| vm.check_extension_raw(c_ulong::from(cap)).try_into().unwrap_or(0u32);
-        let device = |type_| vm.create_device(&mut kvm_create_device { type_, fd: 0, flags: 0 }).is_ok();
+        let number = |cap: u32| extension(&vm, cap).map_err(|e| failed("KVM_CHECK_EXTENSION", e));
+        let device = |type_| match vm.create_device(&mut kvm_create_device { type_, fd: 0, flags: 0 }) {
+            Ok(_) => Ok(true),
+            Err(error) if error.errno() == libc::ENODEV || is_unknown(error.errno()) => Ok(false),
+            Err(error) => Err(failed("KVM_CREATE_DEVICE", error)),
+        };
         Ok(Kvm {
-            quirks: number(KVM_CAP_DISABLE_QUIRKS2),
-            apic_bus_cycles: number(KVM_CAP_X86_APIC_BUS_CYCLES_NS) != 0,
-            memslots_v2: number(KVM_CAP_USER_MEMORY2) != 0,
-            guest_memfd: number(KVM_CAP_GUEST_MEMFD) != 0,
-            readonly_memslots: number(KVM_CAP_READONLY_MEM) != 0,
-            one_reg: reads_one_reg(&vcpu),
+            quirks: number(KVM_CAP_DISABLE_QUIRKS2)?,
+            apic_bus_cycles: number(KVM_CAP_X86_APIC_BUS_CYCLES_NS)? != 0,
+            memslots_v2: number(KVM_CAP_USER_MEMORY2)? != 0,
+            guest_memfd: number(KVM_CAP_GUEST_MEMFD)? != 0,
+            readonly_memslots: number(KVM_CAP_READONLY_MEM)? != 0,
+            one_reg: reads_one_reg(&vcpu).map_err(|e| failed("KVM_GET_ONE_REG", e))?,
             // KVM_CREATE_DEVICE_TEST would do, but kvm-ioctls takes the file descriptor that it does not give for one.
-            vfio_device: device(kvm_device_type_KVM_DEV_TYPE_VFIO),
-            virtio_device: device(KVM_DEV_TYPE_VIRTIO),
-            slot_types: slot_type::probe(&vm),
-            mce_banks: number(KVM_CAP_MCE),
+            vfio_device: device(kvm_device_type_KVM_DEV_TYPE_VFIO)?,
+            virtio_device: device(KVM_DEV_TYPE_VIRTIO)?,
+            slot_types: slot_type::probe(&vm).map_err(|e| failed("KVM_CHECK_EXTENSION", e))?,
+            mce_banks: number(KVM_CAP_MCE)?,
             // A KVM without machine checks does not know the ioctl.
-            mce_caps: sys::mce_cap_supported(fd).unwrap_or(0),
+            mce_caps: match sys::mce_cap_supported(fd) {
+                Err(error) if is_unknown(error.raw_os_error().unwrap_or(0)) => 0,
+                caps => caps.map_err(|e| failed("KVM_X86_GET_MCE_CAP_SUPPORTED", e))?,
+            },
             maxphyaddr: maxphyaddr(&cpuid),
             cpuid_mtrr_forced: forces_mtrr(&vcpu, cpuid).map_err(|e| failed("hiding MTRR by KVM_SET_CPUID2", e))?,
         })
+    }
+}
+
+/// Whether an errno says that a KVM does not know what it is asked, and not that it failed at it: a KVM that failed must not be
+/// taken for an older one.
+fn is_unknown(errno: i32) -> bool {
+    matches!(errno, libc::EINVAL | libc::ENOTTY | libc::ENOENT)
+}
+
+/// KVM_CHECK_EXTENSION of a VM: 0 for a capability that it does not know.
+///
+/// # Errors
+/// What the ioctl says.
+pub(super) fn extension(vm: &VmFd, capability: u32) -> Result<u32, Error> {
+    match vm.check_extension_raw(c_ulong::from(capability)) {
+        // The call has just failed, and nothing has come between.
+        ..0 => Some(Error::last()).filter(|error| !is_unknown(error.errno())).map_or(Ok(0), Err),
+        answer => Ok(answer.unsigned_abs()),
     }
 }
 
@@ -200,9 +224,13 @@ fn group_name(groups: &str, gid: u32) -> Option<String> {
 }
 
 /// Whether KVM_GET_ONE_REG reads IA32_PAT. On x86 it is new, and only trying it tells.
-fn reads_one_reg(vcpu: &VcpuFd) -> bool {
+fn reads_one_reg(vcpu: &VcpuFd) -> Result<bool, Error> {
     let id = sys::one_reg_msr(wire::layout::PAT);
-    vcpu.get_one_reg(id, &mut [0; 8]).is_ok()
+    match vcpu.get_one_reg(id, &mut [0; 8]) {
+        Ok(_) => Ok(true),
+        Err(error) if is_unknown(error.errno()) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn maxphyaddr(cpuid: &CpuId) -> u8 {

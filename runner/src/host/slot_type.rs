@@ -1,16 +1,16 @@
 //! Flags of memslots that say which memory types their pages have. No released kernel has one: they are those of the
 //! proposals in ci/kernels/patches, whose KVM answers for each by a capability of its own.
 
+use super::kvm::extension;
 use kvm_ioctls::VmFd;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::ffi::c_ulong;
 use wire::step::SlotType;
 
 /// `include/uapi/linux/kvm.h` of the kernels that have them: the flag and the capability.
 struct Uapi {
     flag: u32,
-    capability: c_ulong,
+    capability: u32,
     name: &'static str,
 }
 
@@ -39,9 +39,17 @@ pub fn of_flags(flags: u32) -> SlotType {
 }
 
 /// The types of which KVM has the flag.
-pub fn probe(vm: &VmFd) -> Vec<SlotType> {
-    let has = |uapi: &Uapi| vm.check_extension_raw(uapi.capability) > 0;
-    SlotType::ALL.into_iter().filter(|&typed| uapi(typed).as_ref().is_none_or(has)).collect()
+///
+/// # Errors
+/// What KVM_CHECK_EXTENSION says.
+pub fn probe(vm: &VmFd) -> Result<Vec<SlotType>, kvm_ioctls::Error> {
+    let mut types = Vec::new();
+    for typed in SlotType::ALL {
+        if uapi(typed).map_or(Ok(1), |uapi| extension(vm, uapi.capability))? > 0 {
+            types.push(typed);
+        }
+    }
+    Ok(types)
 }
 
 /// Why a KVM that has not all of the types is none for this one.

@@ -31,7 +31,11 @@ pub fn find() -> Result<PathBuf, String> {
     // SAFETY: the path is a string that ends with a zero byte and lives through the call.
     if unsafe { libc::faccessat(libc::AT_FDCWD, path_c.as_ptr(), libc::W_OK | libc::X_OK, libc::AT_EACCESS) } != 0 {
         let error = io::Error::last_os_error();
-        return Err(format!("{dir}/instances cannot be written to ({error}): run as root"));
+        let advice = match error.raw_os_error() {
+            Some(libc::EROFS) => format!("as root, mount -o remount,rw {dir}"),
+            _ => "run as root".to_owned(),
+        };
+        return Err(format!("{dir}/instances cannot be written to ({error}): {advice}"));
     }
     Ok(path.to_owned())
 }

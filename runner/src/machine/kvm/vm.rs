@@ -72,6 +72,8 @@ pub fn run(machine: &KvmMachine, job: &Job<'_>) -> Result<Observed, MachineError
         }
         vm.run_cpu(scope, 0);
     });
+    // A timer that has gone off does so again and again, and would interrupt what comes now.
+    lock(&vm.timers).clear();
     vm.last_words();
     if vm.is_linux() {
         vm.note_mtrrs();

@@ -85,6 +85,11 @@ impl fmt::Display for Errno {
             libc::ENOTTY => f.write_str("ENOTTY"),
             libc::EPERM => f.write_str("EPERM"),
             libc::EFAULT => f.write_str("EFAULT"),
+            libc::ENOMEM => f.write_str("ENOMEM"),
+            libc::EBUSY => f.write_str("EBUSY"),
+            libc::ENXIO => f.write_str("ENXIO"),
+            libc::E2BIG => f.write_str("E2BIG"),
+            libc::EIO => f.write_str("EIO"),
             _ => write!(f, "errno {}", self.0),
         }
     }

@@ -105,7 +105,7 @@ impl Watch<'_> {
         if self.witnesses.kinds.0.contains(&Kind::Stats) {
             let mut cell = lock(&self.cell);
             if let Err(error) = stats::add(of, &mut cell.witnessed.stats) {
-                cell.witnessed.gaps.push(format!("KVM's statistics cannot be read: {error}"));
+                cell.witnessed.gaps.push(format!("KVM's statistics cannot be read (KVM_GET_STATS_FD): {error}"));
             }
         }
     }

@@ -143,7 +143,8 @@ impl<'a> Vm<'a> {
         let mut cpus = Vec::new();
         for index in 0..job.needs.cpu_count() {
             let vcpu = fd.create_vcpu(index.into()).failed("cannot make a vCPU (KVM_CREATE_VCPU)")?;
-            note_reset(&mut log, index, &vcpu).failed("cannot read a new vCPU's registers")?;
+            note_reset(&mut log, index, &vcpu)
+                .failed("cannot read a new vCPU's registers (KVM_GET_SREGS, KVM_GET_MSRS)")?;
             let mut cpuid = machine.cpuid(job.vm, index);
             if kernel.is_some() {
                 linux::complete(&mut cpuid);
@@ -165,7 +166,7 @@ impl<'a> Vm<'a> {
                 boot::enter(&lock(&boot_cpu.fd), entry, 0, boot::START_INFO)
             }
         };
-        entered.failed("cannot set the boot vCPU's registers")?;
+        entered.failed("cannot set the boot vCPU's registers (KVM_GET_SREGS, KVM_SET_SREGS, KVM_SET_REGS)")?;
         Ok(Vm {
             cpus,
             fd,

@@ -38,11 +38,15 @@ const HYPERVISOR: &str = "ept";
 /// The guest that is a process of Linux.
 const PROCESS: &str = "linux";
 
+/// The guest that does all that it should not, VMCALL among it.
+const HOSTILE: &str = "hostile";
+
 /// What a guest may use besides.
 fn more(family: &str) -> &'static [CpuidFeature] {
     match family {
         HYPERVISOR => &[CpuidFeature::VMX, CpuidFeature::INVEPT],
         PROCESS => &[CpuidFeature::SYSCALL],
+        HOSTILE => &[CpuidFeature::VMX],
         _ => &[],
     }
 }

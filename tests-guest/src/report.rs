@@ -5,6 +5,7 @@ use crate::console::{Console, exit};
 use crate::smp;
 use core::cell::UnsafeCell;
 use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicU64, Ordering};
 use wire::frame::Writer;
 use wire::layout::{EXIT_DONE, EXIT_PANIC};
 
@@ -19,8 +20,16 @@ unsafe impl Sync for Slot {}
 
 static WRITER: Slot = Slot(UnsafeCell::new(None));
 
+static RUN: AtomicU64 = AtomicU64::new(0);
+
+/// The run id that the report goes by, for guests that write lines of their own.
+pub fn run() -> u64 {
+    RUN.load(Ordering::Relaxed)
+}
+
 /// Starts the report; the vCPU that boots calls this once.
 pub(crate) fn begin(run: u64, family: &str, test: &str) -> &'static mut Out {
+    RUN.store(run, Ordering::Relaxed);
     // SAFETY: called once, and `take` is used by those only who do not return.
     unsafe { (*WRITER.0.get()).insert(Writer::begin(Console, run, family, test)) }
 }

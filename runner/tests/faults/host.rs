@@ -1,0 +1,731 @@
+//! A host that fails: no /dev/kvm, no rights, no memory, no disk, no tracefs, a clock that jumps, two runs at once.
+
+use crate::inject::{self, Answer, Call, Trap};
+use crate::kvm::hit;
+use crate::program::{self, Ran, program, ran};
+use crate::table::{Group, Miss, Row};
+use kvm_memtype::judge::Verdict::{self, Error};
+use libc::{EACCES, EBUSY, EDQUOT, EFBIG, EIO, ENOENT, ENOMEM, ENOSPC};
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+const OPEN: Trap = Trap::Call(libc::SYS_openat);
+const MAP: Trap = Trap::Call(libc::SYS_mmap);
+const WRITE: Trap = Trap::Call(libc::SYS_write);
+const SYNC: Trap = Trap::Call(libc::SYS_fdatasync);
+const CELLS: [&str; 3] = ["boot/hello", "cr0-cache/clwb", "pat-msr/reset"];
+/// No witness, so that nothing of the host has a say.
+const RUN: [&str; 5] = ["--witness", "none", "boot/hello", "cr0-cache/clwb", "pat-msr/reset"];
+const RAM: u64 = kvm_memtype::machine::kvm::RAM as u64;
+
+fn results() -> Arc<tempfile::TempDir> {
+    Arc::new(tempfile::tempdir().expect("a directory"))
+}
+
+/// A run with these arguments and nothing injected, but what is done to the command before.
+fn changed(arguments: &[&str], change: impl FnOnce(&mut Command)) -> Result<Ran, Miss> {
+    let results = results();
+    let mut command = program(results.path(), &[&["run", "--format", "json"], arguments].concat());
+    change(&mut command);
+    match program::plain(command) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENODEV)) => {
+            Err(Miss::Skip(format!("no mount namespace of its own: {error}")))
+        }
+        output => ran(output, results),
+    }
+}
+
+/// What a mount takes: source, target, type, flags, options.
+type Mount = (&'static str, String, &'static str, libc::c_ulong, &'static str);
+
+/// Has the program see these mounts, which nobody else does.
+fn mounted(command: &mut Command, mounts: Vec<Mount>) {
+    let text = |text: &str| CString::new(text).expect("no zero byte");
+    let mounts: Vec<_> = mounts
+        .into_iter()
+        .map(|(source, target, kind, flags, options)| (text(source), text(&target), text(kind), flags, text(options)))
+        .collect();
+    let mount = |(source, target, kind, flags, options): &(CString, CString, CString, libc::c_ulong, CString)| {
+        // SAFETY: strings that live through the call.
+        let done =
+            unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), *flags, options.as_ptr().cast()) };
+        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    let private = (text("none"), text("/"), text(""), libc::MS_REC | libc::MS_PRIVATE, text(""));
+    // SAFETY: system calls alone, on what was made before.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::unshare(libc::CLONE_NEWNS) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            mount(&private)?;
+            mounts.iter().try_for_each(mount)
+        });
+    }
+}
+
+fn limited(command: &mut Command, resource: libc::__rlimit_resource_t, most: u64) {
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    // SAFETY: one call, on a structure that the closure owns.
+    unsafe {
+        command.pre_exec(move || match libc::setrlimit(resource, &raw const limit) {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        });
+    }
+}
+
+/// The run does not begin, and says why.
+fn refused(ran: &Ran, words: &[&str]) -> Result<String, Miss> {
+    ran.ended(3, words)?;
+    Ok(ran.said.trim().to_owned())
+}
+
+/// Fails each openat of a path that has this part.
+fn no_open(part: &'static str, errno: i32) -> impl FnMut(&Call) -> Answer + Send + 'static {
+    move |call| if call.path().contains(part) { Answer::Errno(errno) } else { Answer::GoOn }
+}
+
+fn row(id: &str, texts: [&str; 3], check: impl Fn() -> Result<String, Miss> + Send + Sync + 'static) -> Row {
+    Row::new(Group::Host, &format!("host-{id}"), texts, check)
+}
+
+fn devices() -> Vec<Row> {
+    let none = "exit code 3: \"there is no /dev/kvm\", and what to do";
+    vec![
+        row("kvm-absent", ["there is no /dev/kvm", "openat fails with ENOENT", none], || {
+            refused(&program::run(&RUN, &[OPEN], no_open("/dev/kvm", ENOENT))?, &["there is no /dev/kvm."])
+        }),
+        row(
+            "kvm-fallback",
+            [
+                "there is no /dev/kvm, and no machine was asked for",
+                "the same",
+                "it says that it falls back to QEMU TCG, a negative control; or that there is no QEMU either",
+            ],
+            || {
+                let results = results();
+                let arguments = ["run", "--format", "json", "boot/hello"];
+                let output = inject::run(program(results.path(), &arguments), &[OPEN], no_open("/dev/kvm", ENOENT));
+                let ran = ran(output, results)?;
+                let falls = ran.said.contains("falling back to QEMU TCG") && ran.cells.len() == 1;
+                let lacks = ran.code == Some(3) && ran.said.contains("no QEMU to fall back to");
+                match ran.said.contains("there is no /dev/kvm") && (falls || lacks) {
+                    true => Ok(ran.said.replace('\n', " ")),
+                    false => Err(Miss::Wrong(ran.said)),
+                }
+            },
+        ),
+        row(
+            "kvm-other",
+            [
+                "/dev/kvm is another device",
+                "/dev/null is mounted over it, in a mount namespace",
+                "exit code 3: the API version is wrong",
+            ],
+            || {
+                let over = vec![("/dev/null", "/dev/kvm".to_owned(), "", libc::MS_BIND, "")];
+                let ran = changed(&[&["--machine", "kvm"], &RUN[..]].concat(), |command| mounted(command, over))?;
+                refused(&ran, &["KVM has API version -1, not 12."])
+            },
+        ),
+        row(
+            "kvm-permission",
+            [
+                "/dev/kvm is not for this user",
+                "another user id; where it may use it, openat fails with EACCES",
+                "exit code 3: \"no permission to open /dev/kvm\", and which group to join",
+            ],
+            || {
+                let nobody = changed(&[&["--machine", "kvm"], &RUN[..]].concat(), |command| {
+                    command.uid(65_534).gid(65_534);
+                });
+                match nobody {
+                    Ok(ran) if ran.said.contains("/dev/kvm") => refused(&ran, &["no permission to open /dev/kvm."]),
+                    // Not root, or the program is where only root may go, or /dev/kvm is for all.
+                    _ => refused(
+                        &program::run(&RUN, &[OPEN], no_open("/dev/kvm", EACCES))?,
+                        &["no permission to open /dev/kvm."],
+                    ),
+                }
+            },
+        ),
+    ]
+}
+
+/// What is mounted where tracefs should be, and what is said about it where SPTEs are asked for.
+fn tracefs(id: &str, fault: &'static str, how: &'static str, words: &'static str, mounts: fn() -> Vec<Mount>) -> Row {
+    let seen = format!("who asks for SPTEs is told \"{words}\" (exit code 2); without them all cells are as they were");
+    row(id, [fault, how, &seen], move || {
+        if !Path::new(TRACEFS).is_dir() {
+            return Err(Miss::Skip(format!("there is no {TRACEFS} to mount something over")));
+        }
+        let asked = ["--machine", "kvm", "--witness", "sptes", "boot/hello"];
+        let ran = changed(&asked, |command| mounted(command, mounts()))?;
+        ran.ended(2, &[words])?;
+        let plain = [&["--machine", "kvm", "--witness", "stats"], &CELLS[..]].concat();
+        let without = changed(&plain, |command| mounted(command, mounts()))?;
+        without.unchanged(&program::sound(&[&["--witness", "stats"], &CELLS[..]].concat())?)?;
+        Ok(ran.said.trim().to_owned())
+    })
+}
+
+const TRACEFS: &str = "/sys/kernel/tracing";
+
+fn tracing() -> Vec<Row> {
+    vec![
+        tracefs(
+            "tracefs-absent",
+            "tracefs is not mounted",
+            "an empty tmpfs over both of its places",
+            "no tracefs at /sys/kernel/tracing: as root, mount -t tracefs tracefs /sys/kernel/tracing",
+            || {
+                vec![
+                    ("tmpfs", TRACEFS.to_owned(), "tmpfs", 0, ""),
+                    ("tmpfs", "/sys/kernel/debug".to_owned(), "tmpfs", 0, ""),
+                ]
+            },
+        ),
+        tracefs(
+            "tracefs-read-only",
+            "tracefs is read-only",
+            "a directory with `instances` is mounted over it, read-only",
+            "/sys/kernel/tracing/instances cannot be written to (Read-only file system (os error 30)): as root, mount -o remount,rw",
+            || {
+                let flags = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY;
+                vec![
+                    (fake_tracefs(), TRACEFS.to_owned(), "", libc::MS_BIND, ""),
+                    ("none", TRACEFS.to_owned(), "", flags, ""),
+                ]
+            },
+        ),
+        tracefs(
+            "tracefs-other",
+            "what is there is no tracefs",
+            "a directory with `instances` is mounted over it",
+            "/sys/kernel/tracing/instances/kvm-memtype-",
+            || vec![(fake_tracefs(), TRACEFS.to_owned(), "", libc::MS_BIND, "")],
+        ),
+        row(
+            "tracefs-busy",
+            [
+                "an instance of tracefs cannot be made: it is busy",
+                "such a directory is mounted over it, and mkdir fails with EBUSY",
+                "who asks for SPTEs is told so (exit code 2)",
+            ],
+            || {
+                let results = results();
+                let arguments = ["run", "--machine", "kvm", "--witness", "sptes", "boot/hello"];
+                let mut command = program(results.path(), &arguments);
+                mounted(&mut command, vec![(fake_tracefs(), TRACEFS.to_owned(), "", libc::MS_BIND, "")]);
+                // mkdir's path is its first argument, and all that a run makes before its results.
+                let output = inject::run(command, &[Trap::Call(libc::SYS_mkdir)], |_| Answer::Errno(EBUSY));
+                let ran = ran(output, results)?;
+                ran.ended(2, &["cannot make /sys/kernel/tracing/instances/kvm-memtype-", "Device or resource busy"])?;
+                Ok(ran.said.trim().to_owned())
+            },
+        ),
+    ]
+}
+
+/// A directory that has `instances` and KVM's events in it, and nothing else. It is left to the system's temporary directory.
+fn fake_tracefs() -> &'static str {
+    static DIR: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    DIR.get_or_init(|| {
+        let dir = std::env::temp_dir().join("kvm-memtype-faults-tracefs");
+        ["instances", "events/kvmmmu"].iter().for_each(|it| fs::create_dir_all(dir.join(it)).expect("a directory"));
+        dir.display().to_string()
+    })
+}
+
+/// One call of the system fails for one cell.
+fn one_cell(
+    id: &str,
+    texts: [&str; 2],
+    trap: Trap,
+    is: fn(&Call) -> bool,
+    errno: i32,
+    words: &'static [&'static str],
+) -> Row {
+    let seen = format!("one cell is `error`: \"{}\"; none after `--resume`", words.join("\", \""));
+    row(id, [texts[0], texts[1], &seen], move || {
+        let arguments = [&RUN[..], &["smp/direct-2"]].concat();
+        let sound = program::sound(&arguments)?;
+        let mut left = Some(Answer::Errno(errno));
+        let ran = hit(
+            &arguments,
+            trap,
+            move |call, _| if is(call) { left.take().unwrap_or(Answer::GoOn) } else { Answer::GoOn },
+        )?;
+        let seen = ran.costs_one(&sound, &[Error], words)?;
+        program::resume(&ran.results)?.unchanged(&sound)?;
+        Ok(seen)
+    })
+}
+
+fn memory() -> Vec<Row> {
+    vec![
+        one_cell(
+            "memory-ram",
+            ["no memory for the guest's RAM", "mmap of that size fails with ENOMEM, once"],
+            MAP,
+            |call| call.args[1] == RAM,
+            ENOMEM,
+            &["cannot map the guest's RAM", "Cannot allocate memory"],
+        ),
+        one_cell(
+            "timers",
+            ["no timer for the deadline", "timer_create fails with EAGAIN, once"],
+            Trap::Call(libc::SYS_timer_create),
+            |_| true,
+            libc::EAGAIN,
+            &["cannot make a timer", "Resource temporarily unavailable"],
+        ),
+        one_cell(
+            "threads",
+            ["no thread for a vCPU", "clone3 fails with EAGAIN, once, in `smp/direct-2`"],
+            Trap::Call(libc::SYS_clone3),
+            |_| true,
+            libc::EAGAIN,
+            &["cannot make a thread for a vCPU", "Resource temporarily unavailable"],
+        ),
+        row(
+            "memory-none",
+            [
+                "no memory at all from some moment on",
+                "each mmap and brk after the first cell fails with ENOMEM",
+                "what was measured is kept, and `--resume` ends as if nothing had been",
+            ],
+            || {
+                let sound = program::sound(&RUN)?;
+                let mut synced = 0;
+                let brk = Trap::Call(libc::SYS_brk);
+                let ran = program::run(&RUN, &[MAP, brk, SYNC], move |call| {
+                    synced += usize::from(call.trap == SYNC);
+                    if call.trap != SYNC && synced >= 2 { Answer::Errno(ENOMEM) } else { Answer::GoOn }
+                })?;
+                program::resume(&ran.results)?.unchanged(&sound)?;
+                Ok(format!("code {:?}, {}; all is there after --resume", ran.code, ran.said.trim()))
+            },
+        ),
+        row(
+            "files-none",
+            ["no more files may be opened", "RLIMIT_NOFILE of 5", "exit code 3, with what cannot be opened"],
+            || {
+                let arguments = [&["--machine", "kvm"], &RUN[..]].concat();
+                let ran = changed(&arguments, |command| limited(command, libc::RLIMIT_NOFILE, 5))?;
+                refused(&ran, &["Too many open files"])
+            },
+        ),
+    ]
+}
+
+/// The disk fails at one write or sync of the results.
+fn disk(id: &str, fault: &str, errno: i32, words: &'static str, torn: bool, cut: bool) -> Row {
+    let how = match (torn, cut) {
+        (false, _) => "the second cell's write fails",
+        (true, true) => "the second cell's write is done by half and fails",
+        (true, false) => "the second cell's write is done by half and fails, and so does ftruncate",
+    };
+    let seen = format!(
+        "exit code 3: cannot write `observations.jsonl`, \"{words}\"; the cell before is kept, and after `--resume` nothing is lost"
+    );
+    row(id, [fault, how, &seen], move || {
+        let sound = program::sound(&RUN)?;
+        let trim = Trap::Call(libc::SYS_ftruncate);
+        let mut lines = 0;
+        let ran = program::run(&RUN, &[WRITE, trim], move |call| {
+            let path = call.path();
+            if !path.ends_with("observations.jsonl") {
+                return Answer::GoOn;
+            }
+            if call.trap == trim {
+                return if cut { Answer::GoOn } else { Answer::Errno(EIO) };
+            }
+            lines += 1;
+            // The header, the first cell, the second.
+            if lines != 3 {
+                return Answer::GoOn;
+            }
+            let half = (call.args[2] / 2) as usize;
+            if torn && tear(call, &path, half).is_err() {
+                return Answer::GoOn;
+            }
+            Answer::Errno(errno)
+        })?;
+        ran.ended(3, &["observations.jsonl: cannot write it: ", words])?;
+        let kept = program::plain(program(ran.results.path(), &["judge", "latest", "--format", "json"]));
+        let kept = program::cells(&String::from_utf8_lossy(&kept.expect("it runs").stdout));
+        let measured = kept.values().filter(|(verdict, _)| *verdict != Verdict::NotRun).count();
+        if measured != 1 {
+            return Err(Miss::Wrong(format!("{measured} cells are kept: {kept:?}")));
+        }
+        program::resume(&ran.results)?.unchanged(&sound)?;
+        Ok(ran.said.trim().to_owned())
+    })
+}
+
+/// Appends the first bytes of what a write has to its file.
+fn tear(call: &Call, path: &str, bytes: usize) -> io::Result<()> {
+    use std::io::Write;
+    let mut text = vec![0; bytes];
+    File::open(format!("/proc/{}/mem", call.thread))?.read_exact_at(&mut text, call.args[1])?;
+    File::options().append(true).open(path)?.write_all(&text)
+}
+
+fn disks() -> Vec<Row> {
+    vec![
+        disk("disk-full", "the disk is full", ENOSPC, "No space left on device", false, true),
+        disk(
+            "disk-full-torn",
+            "the disk is full in the middle of a line",
+            ENOSPC,
+            "No space left on device",
+            true,
+            true,
+        ),
+        disk(
+            "disk-full-stuck",
+            "the same, and the half line cannot be cut off",
+            ENOSPC,
+            "No space left on device",
+            true,
+            false,
+        ),
+        disk("disk-quota", "the quota is used up", EDQUOT, "Disk quota exceeded", true, true),
+        disk("disk-limit", "the file may not grow", EFBIG, "File too large", true, true),
+        disk("disk-error", "the disk breaks", EIO, "Input/output error", true, true),
+        row(
+            "disk-sync",
+            [
+                "a result cannot be synced",
+                "the second cell's fdatasync fails with EIO",
+                "exit code 3, and that cell counts as not done; after `--resume` nothing is lost",
+            ],
+            || {
+                let sound = program::sound(&RUN)?;
+                let mut synced = 0;
+                let ran = program::run(&RUN, &[SYNC], move |_| {
+                    synced += 1;
+                    if synced == 3 { Answer::Errno(EIO) } else { Answer::GoOn }
+                })?;
+                ran.ended(3, &["observations.jsonl: cannot write it: ", "Input/output error"])?;
+                program::resume(&ran.results)?.unchanged(&sound)?;
+                Ok(ran.said.trim().to_owned())
+            },
+        ),
+        row(
+            "results-read-only",
+            [
+                "the results directory is read-only",
+                "it is mounted so, in a mount namespace",
+                "exit code 3, with the directory that cannot be made",
+            ],
+            || {
+                let results = results();
+                let arguments = [&["run", "--machine", "kvm"], &RUN[..]].concat();
+                let mut command = program(results.path(), &arguments);
+                let dir: &'static str = results.path().display().to_string().leak();
+                let again = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY;
+                mounted(
+                    &mut command,
+                    vec![(dir, dir.to_owned(), "", libc::MS_BIND, ""), ("none", dir.to_owned(), "", again, "")],
+                );
+                let ran = match program::plain(command) {
+                    Err(error) => return Err(Miss::Skip(format!("no mount namespace: {error}"))),
+                    output => ran(output, results)?,
+                };
+                refused(&ran, &[dir, "cannot create it: Read-only file system"])
+            },
+        ),
+        row(
+            "results-file",
+            ["the results directory is a file", "a file is there", "exit code 3, with its name"],
+            || {
+                let dir = tempfile::tempdir().expect("a directory");
+                let file = dir.path().join("results");
+                fs::write(&file, "").expect("a file");
+                let output = program::plain(program(&file, &[&["run", "--machine", "kvm"], &RUN[..]].concat()));
+                refused(&ran(output, results())?, &[&file.display().to_string(), "cannot create it: File exists"])
+            },
+        ),
+        row(
+            "verdicts-full",
+            [
+                "the disk is full when the verdicts are written",
+                "openat of `verdicts.jsonl` fails with ENOSPC",
+                "exit code 3; all that was observed is kept, and `judge` makes the same verdicts of it",
+            ],
+            || {
+                let sound = program::sound(&RUN)?;
+                let ran = program::run(&RUN, &[OPEN], no_open("verdicts.jsonl", ENOSPC))?;
+                ran.ended(3, &["verdicts.jsonl", "No space left on device"])?;
+                let judged = program::plain(program(ran.results.path(), &["judge", "latest", "--format", "json"]));
+                let judged = program::cells(&String::from_utf8_lossy(&judged.expect("it runs").stdout));
+                match judged == sound {
+                    true => Ok(ran.said.trim().to_owned()),
+                    false => Err(Miss::Wrong(format!("{judged:?}"))),
+                }
+            },
+        ),
+        row(
+            "output-full",
+            [
+                "standard output is a full disk",
+                "it is /dev/full",
+                "exit code 3: cannot write the output; after `--resume` nothing is lost",
+            ],
+            || {
+                let results = results();
+                let arguments = [&["run", "--machine", "kvm", "--format", "json"], &RUN[..]].concat();
+                let mut command = program(results.path(), &arguments);
+                let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+                let ended = command.stdout(full).stderr(Stdio::piped()).output().expect("it runs");
+                let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+                if ended.status.code() != Some(3) || !said.contains("cannot write the output: No space left on device")
+                {
+                    return Err(Miss::Wrong(format!("{:?}: {said}", ended.status)));
+                }
+                program::resume(&results)?.unchanged(&program::sound(&RUN)?)?;
+                Ok(said.trim().to_owned())
+            },
+        ),
+    ]
+}
+
+fn others() -> Vec<Row> {
+    vec![
+        row(
+            "two-runs",
+            [
+                "two runs in one results directory at the same time",
+                "both are started",
+                "each has a directory of its own, and all its cells as they were",
+            ],
+            || {
+                let sound = program::sound(&RUN)?;
+                let results = results();
+                let arguments = [&["run", "--machine", "kvm", "--format", "json"], &RUN[..]].concat();
+                let both = [(), ()].map(|()| {
+                    let mut command = program(results.path(), &arguments);
+                    command.stdout(Stdio::piped()).spawn().expect("it runs")
+                });
+                for child in both {
+                    let output = child.wait_with_output().expect("it ends");
+                    ran(Ok(output), results.clone())?.unchanged(&sound)?;
+                }
+                let dirs = fs::read_dir(results.path()).expect("the results").count();
+                if dirs == 2 { Ok("2 directories".to_owned()) } else { Err(Miss::Wrong(format!("{dirs} directories"))) }
+            },
+        ),
+        row(
+            "two-writers",
+            [
+                "a run is gone on with that is not over",
+                "`--resume` while it waits in its second cell",
+                "exit code 3: another process is writing this run; the run itself ends as it would have",
+            ],
+            || {
+                let results = results();
+                let arguments = [&["run", "--machine", "kvm", "--format", "json"], &RUN[..]].concat();
+                let (mut synced, dir) = (0, results.path().to_owned());
+                let said = Arc::new(std::sync::Mutex::new(None));
+                let keep = said.clone();
+                let output = inject::run(program(results.path(), &arguments), &[SYNC], move |_| {
+                    synced += 1;
+                    if synced == 3 {
+                        let other = program(&dir, &["run", "--resume", "latest"]).output();
+                        *keep.lock().expect("nobody panics with it") = other.ok();
+                    }
+                    Answer::GoOn
+                });
+                ran(output, results)?.unchanged(&program::sound(&RUN)?)?;
+                let other = said.lock().expect("nobody panics with it").take();
+                let other = other.ok_or_else(|| Miss::Wrong("the other one did not run".to_owned()))?;
+                let text = String::from_utf8_lossy(&other.stderr).trim().to_owned();
+                match other.status.code() == Some(3) && text.contains("another process is writing this run") {
+                    true => Ok(text),
+                    false => Err(Miss::Wrong(format!("{:?}: {text}", other.status))),
+                }
+            },
+        ),
+        row(
+            "clock",
+            [
+                "the wall clock jumps",
+                "every use of it in the source is looked at: a clock that is read without a system call cannot be faked",
+                "it names runs and intents and nothing else: no time is measured by it, and two runs of one second have directories of their own",
+            ],
+            || {
+                // When a run began, when a destructive cell did, and how both are written.
+                let known = ["cli/run.rs", "results/intent.rs", "results/time.rs"];
+                let found = wall_clocks(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+                match found == known {
+                    true => Ok(format!("it is read in {}", known.join(", "))),
+                    false => Err(Miss::Wrong(format!("it is used in {found:?}"))),
+                }
+            },
+        ),
+        row(
+            "results-torn",
+            [
+                "the power fails: the last line is torn, at each of its bytes",
+                "the file of a run that is over is cut there",
+                "that cell alone counts as not done, and at three of the places `--resume` ends with each cell once, as it was",
+            ],
+            torn,
+        ),
+    ]
+}
+
+/// The files of the source that know the wall clock, but for tests.
+fn wall_clocks(dir: &Path) -> Vec<String> {
+    let (mut found, mut left) = (Vec::new(), vec![dir.to_owned()]);
+    while let Some(next) = left.pop() {
+        for entry in fs::read_dir(next).expect("the source").map(|entry| entry.expect("an entry").path()) {
+            if entry.is_dir() {
+                left.push(entry);
+                continue;
+            }
+            let text = fs::read_to_string(&entry).expect("a source file");
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            if ["SystemTime", "CLOCK_REALTIME", "gettimeofday", "libc::time("].iter().any(|word| code.contains(word)) {
+                found.push(entry.strip_prefix(dir).expect("in there").display().to_string());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn torn() -> Result<String, Miss> {
+    use kvm_memtype::results::{Run, Writer};
+    let sound = program::sound(&RUN)?;
+    let ran = program::run(&RUN, &[], |_| Answer::GoOn)?;
+    let dir = fs::read_dir(ran.results.path()).expect("the results").next().expect("a run").expect("an entry").path();
+    let file = dir.join("observations.jsonl");
+    let whole = fs::read(&file).expect("the observations");
+    let last = whole[..whole.len() - 1].iter().rposition(|&byte| byte == b'\n').expect("lines") + 1;
+    let wrong = |at: usize, what: String| Err(Miss::Wrong(format!("cut at byte {at} of the line: {what}")));
+    for len in last..whole.len() {
+        fs::write(&file, &whole[..len]).expect("a cut file");
+        match Run::read(&dir) {
+            Ok(run) if run.results.len() == CELLS.len() - 1 && run.torn == len - last => {}
+            other => return wrong(len - last, format!("{other:?}")),
+        }
+        match Writer::resume(&dir) {
+            Ok(resumed) if resumed.done.len() == CELLS.len() - 1 => {}
+            other => return wrong(len - last, format!("{other:?}")),
+        }
+    }
+    for len in [last, last + 1, whole.len() - 1] {
+        fs::write(&file, &whole[..len]).expect("a cut file");
+        program::resume(&ran.results)?.unchanged(&sound)?;
+        let lines = fs::read(&file).expect("the observations").iter().filter(|&&byte| byte == b'\n').count();
+        if lines != 1 + CELLS.len() {
+            return wrong(len - last, format!("{lines} lines"));
+        }
+    }
+    Ok(format!("{} places", whole.len() - last))
+}
+
+/// QEMU in these words of a shell.
+fn fake(script: &str) -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("qemu");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
+    dir
+}
+
+fn qemu(id: &str, texts: [&str; 3], script: &'static str, words: &'static [&'static str]) -> Row {
+    Row::new(Group::Qemu, &format!("qemu-{id}"), texts, move || {
+        let dir = fake(script);
+        let path = if script.is_empty() { dir.path().join("missing") } else { dir.path().join("qemu") };
+        let ran = changed(&["--machine", "qemu-tcg", "boot/hello"], |command| {
+            command.env("KVM_MEMTYPE_QEMU", path);
+        })?;
+        refused(&ran, words)
+    })
+}
+
+fn qemus() -> Vec<Row> {
+    let three = "exit code 3, with what it said";
+    vec![
+        qemu("missing", ["there is no QEMU", "the path leads nowhere", "exit code 3, with the path"], "", &["missing"]),
+        qemu(
+            "old",
+            ["QEMU is too old", "a program that says it is QEMU 1.0 and knows no option", three],
+            "[ \"$1\" = --version ] && { echo 'QEMU emulator version 1.0'; exit; }\necho \"$0: invalid option\" >&2; exit 1",
+            &["invalid option"],
+        ),
+        qemu(
+            "other",
+            [
+                "what is called QEMU is another program",
+                "a program that prints nothing",
+                "exit code 3, and that it is no QEMU",
+            ],
+            "exit 0",
+            &["QEMU"],
+        ),
+        qemu(
+            "killed-at-once",
+            ["QEMU is killed whenever it runs a guest", "a program that kills itself", "exit code 3, with the signal"],
+            "[ \"$1\" = --version ] && { echo 'QEMU emulator version 7.2.0'; exit; }\nkill -9 $$",
+            &["it was killed by signal 9"],
+        ),
+        Row::new(
+            Group::Qemu,
+            "qemu-dying",
+            [
+                "QEMU is killed in the middle of one cell",
+                "a program that is QEMU, but kills it when it runs `pat-msr/reset`",
+                "one cell is `error` and names the signal; none after `--resume`",
+            ],
+            dying,
+        ),
+    ]
+}
+
+fn dying() -> Result<String, Miss> {
+    let Some(real) = std::env::var_os("PATH").and_then(|path| {
+        std::env::split_paths(&path).map(|dir| dir.join("qemu-system-x86_64")).find(|path| path.is_file())
+    }) else {
+        return Err(Miss::Skip("there is no qemu-system-x86_64".to_owned()));
+    };
+    let dir = fake(&format!(
+        "case \"$*\" in *test=reset*) [ -e \"$0.sound\" ] || kill -9 $$;; esac\nexec {} \"$@\"",
+        real.display()
+    ));
+    let cells = ["--machine", "qemu-tcg", "boot/hello", "pat-msr/reset", "cr0-cache/clts"];
+    let path = dir.path().join("qemu");
+    let run = || {
+        changed(&cells, |command| {
+            command.env("KVM_MEMTYPE_QEMU", &path);
+        })
+    };
+    let ran = run()?;
+    fs::write(dir.path().join("qemu.sound"), "").expect("a file");
+    let sound = run()?.cells;
+    if sound.is_empty() {
+        return Err(Miss::Skip(format!("QEMU runs no guest here: {}", ran.said)));
+    }
+    let seen = ran.costs_one(&sound, &[Error], &["it was killed by signal 9"])?;
+    let mut again = program(ran.results.path(), &["run", "--resume", "latest", "--format", "json"]);
+    again.env("KVM_MEMTYPE_QEMU", &path);
+    crate::program::ran(program::plain(again), ran.results.clone())?.unchanged(&sound)?;
+    Ok(seen)
+}
+
+/// All rows.
+pub fn rows() -> Vec<Row> {
+    [devices(), tracing(), memory(), disks(), others(), qemus()].into_iter().flatten().collect()
+}

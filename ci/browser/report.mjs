@@ -1,10 +1,11 @@
 // Opens HTML reports in a real Chromium and uses them as people do.
 //
-//   node report.mjs PLAYWRIGHT REPORT HOSTILE BIG SCREENSHOTS
+//   node report.mjs PLAYWRIGHT REPORT HOSTILE BIG PAST SCREENSHOTS
 //
 // PLAYWRIGHT is the directory of playwright-core, REPORT the report of the reference results of several kernels,
 // HOSTILE one of a
-// run whose every text tries to be markup, BIG one of very many cells; SCREENSHOTS is a directory for pictures.
+// run whose every text tries to be markup, BIG one of very many cells, PAST one
+// whose cells have a history in all runs; SCREENSHOTS is a directory for pictures.
 // Ends with 1 at the first thing
 // that is not as it should be. How long things take is printed and not judged.
 
@@ -12,7 +13,7 @@ import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 
-const [playwright, report, hostile, big, pictures] = process.argv.slice(2);
+const [playwright, report, hostile, big, past, pictures] = process.argv.slice(2);
 const { chromium } = createRequire(import.meta.url)(playwright);
 const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const args = [
@@ -51,6 +52,15 @@ async function open(file, hash, options = {}) {
 }
 
 const tests = {
+  async "a cell has what became of it in all runs"() {
+    const { page, close } = await open(past, "#/cell/memtype/overlap-uc-above@non-coherent-dma");
+    const rows = await page.locator("#past tbody tr").allTextContents();
+    assert.equal(rows.length, 2, "a row for each kind of host");
+    assert.ok(rows.some((row) => /xfail.*6\.1.*first.*kvm-mtrr-uc-above/s.test(row)), rows.join("\n"));
+    await page.locator("#past").screenshot({ path: `${pictures}/past.png` });
+    await close();
+  },
+
   async "the overview sums up kernels and suites"() {
     const { page, close } = await open(report, "#/");
     assert.match(await page.textContent("h1"), /as expected/);

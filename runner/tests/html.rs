@@ -151,10 +151,12 @@ fn a_browser_shows_it() {
     report(&small, &runs.iter().map(String::as_str).collect::<Vec<_>>());
     hostile(dir.path());
     report(&wild, &[dir.path().to_str().expect("a path")]);
+    let past = dir.path().join("past.html");
+    with_past(dir.path(), &past, &runs[..2]);
     let big = std::env::var_os("KVM_MEMTYPE_BIG_REPORT").map_or_else(|| many(dir.path(), &runs[0]), PathBuf::from);
     let output = Command::new("node")
         .arg(root().join("ci/browser/report.mjs"))
-        .args([&playwright, &small, &wild, &big, dir.path()])
+        .args([&playwright, &small, &wild, &big, &past, dir.path()])
         .output()
         .expect("node");
     println!("{}", String::from_utf8_lossy(&output.stdout));
@@ -164,6 +166,23 @@ fn a_browser_shows_it() {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// A report of the second of these kernels, with what became of its cells on both.
+fn with_past(dir: &Path, file: &Path, kernels: &[String]) {
+    let results = dir.join("results");
+    for (name, kernel) in ["first", "second"].iter().zip(kernels) {
+        let run = results.join(name);
+        fs::create_dir_all(&run).expect("a directory");
+        let observations = "observations.jsonl.gz";
+        fs::copy(root().join(kernel).join("memtype").join(observations), run.join(observations)).expect("a copy");
+        assert!(kvm_memtype(&["judge", run.to_str().expect("a path")]).status.success());
+    }
+    let results = results.to_str().expect("a path");
+    let output = ["--output", file.to_str().expect("a path"), "second"];
+    let output =
+        kvm_memtype(&[&["--results", results, "report", "--format", "html", "--history"], &output[..]].concat());
+    assert!(output.status.success(), "{output:?}");
 }
 
 /// A report of many cells.

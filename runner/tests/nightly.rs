@@ -23,7 +23,8 @@ fn words(output: &Output) -> String {
 /// The runs that are kept, oldest first.
 fn runs(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir.join("smoke")).expect("the runs of the suite");
-    let mut runs: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    // The index of their history lies beside them.
+    let mut runs: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
     runs.sort();
     runs
 }
@@ -54,6 +55,11 @@ fn a_night_leaves_reports_and_the_difference_from_the_night_before() {
             assert!(fs::metadata(last.join(file)).is_ok_and(|file| file.len() > 0), "{file}");
         }
         assert_eq!(last.join("diff.txt").exists(), night > 1);
+        let page = fs::read_to_string(last.join("report.html")).unwrap();
+        assert!(page.contains("\"past\":{\""), "cells have what became of them in all nights");
+        for run in runs.iter() {
+            assert!(page.contains(&run.display().to_string()), "{} and the night before", last.display());
+        }
         nights.push(last.clone());
         // Runs are told apart by the second.
         std::thread::sleep(std::time::Duration::from_millis(1100));

@@ -133,7 +133,7 @@ pub fn measure(side: HtmlSide, dir: &Path) -> Result<ReportCost, HtmlError> {
     let counts = fs::write("/proc/self/clear_refs", "5").is_ok();
     let start = Instant::now();
     let mut out = BufWriter::new(File::create(&report)?);
-    report::html(&mut out, &[], &[side])?;
+    report::html(&mut out, &[], &[side], &[])?;
     out.flush()?;
     let seconds = start.elapsed().as_secs_f64();
     let peak = counts.then(peak).flatten();

@@ -349,6 +349,9 @@ pub struct Report {
     /// Write it to this file, and not to standard output. A file that is there is replaced when the new one is whole.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
+    /// For html: show on the page of each cell what became of it in all runs under the results directory, as `history` does.
+    #[arg(long)]
+    pub history: bool,
     /// For kcidb: who submits, as KCIDB knows it.
     #[arg(long, value_name = "NAME", required_if_eq("format", "kcidb"))]
     pub kcidb_origin: Option<Origin>,

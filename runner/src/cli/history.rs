@@ -11,6 +11,7 @@ use crate::report::{Outcome, counted};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
+use std::path::Path;
 
 /// Name of the index in the results directory.
 const INDEX: &str = "history.sqlite";
@@ -20,14 +21,7 @@ const TURNS: usize = 2;
 /// Brings the index up to date and answers from it.
 pub fn history(cli: &Cli, args: &Args) -> Done {
     let path = args.index.clone().unwrap_or_else(|| cli.results.join(INDEX));
-    if !cli.results.is_dir() {
-        return Err(Failure::Usage(format!("{} is no directory of results", cli.results.display())));
-    }
-    let mut index = Index::open(&path, args.rebuild)?;
-    let synced = index.sync(&cli.results)?;
-    for why in &synced.left_out {
-        anstream::eprintln!("kvm-memtype: left out: {why}");
-    }
+    let (index, synced) = open(cli, Some(&path), args.rebuild)?;
     let cells = index.cells()?;
     let mut wanted: BTreeSet<&str> = BTreeSet::new();
     for filter in &args.filters {
@@ -61,6 +55,25 @@ pub fn history(cli: &Cli, args: &Args) -> Done {
     Ok(Outcome::AsExpected)
 }
 
+/// Opens the index, or the one in the results directory, and brings it up to date.
+pub(super) fn open(cli: &Cli, path: Option<&Path>, rebuild: bool) -> Result<(Index, Synced), Failure> {
+    if !cli.results.is_dir() {
+        return Err(Failure::Usage(format!("{} is no directory of results", cli.results.display())));
+    }
+    let mut index = Index::open(path.unwrap_or(&cli.results.join(INDEX)), rebuild)?;
+    let synced = index.sync(&cli.results)?;
+    for why in &synced.left_out {
+        anstream::eprintln!("kvm-memtype: left out: {why}");
+    }
+    Ok((index, synced))
+}
+
+/// The hosts on which a cell was run, in words.
+pub(super) fn hosts(timeline: &Timeline) -> Vec<String> {
+    let words = |(host, runs): (&str, usize)| format!("{host} ({})", counted(runs as u64, "run"));
+    timeline.hosts().into_iter().map(words).collect()
+}
+
 /// A timeline as a line of JSON.
 fn line(timeline: &Timeline) -> serde_json::Value {
     let slower = timeline.slower().map(|Slower { now, before, runs }| {
@@ -77,8 +90,7 @@ fn line(timeline: &Timeline) -> serde_json::Value {
 fn print(out: &mut impl Write, timeline: &Timeline, groups: &[Group]) -> io::Result<()> {
     writeln!(out, "{}", timeline.cell)?;
     writeln!(out, "  {}", timeline.group.words(groups))?;
-    let hosts: Vec<String> =
-        timeline.hosts().into_iter().map(|(host, runs)| format!("{host} ({})", counted(runs as u64, "run"))).collect();
+    let hosts = hosts(timeline);
     if !hosts.is_empty() {
         writeln!(out, "    {:<13}{}", "hosts", hosts.join(", "))?;
     }

@@ -39,6 +39,9 @@ fn print(cli: &Cli, args: &Report, out: &mut dyn Write) -> Done {
     if args.types && !matches!(args.format, ReportFormat::Human | ReportFormat::Json) {
         return Err(Failure::Usage("--types is printed for people and as json".into()));
     }
+    if args.history && args.format != ReportFormat::Html {
+        return Err(Failure::Usage("--history is for --format html: `kvm-memtype history` prints it".into()));
+    }
     match args.format {
         ReportFormat::Human => lines(cli, args, Format::Human, out),
         ReportFormat::Json => lines(cli, args, Format::Json, out),
@@ -52,7 +55,7 @@ fn print(cli: &Cli, args: &Report, out: &mut dyn Write) -> Done {
         }
         ReportFormat::Lava => export(cli, args, |runs| lava::write(out, runs)),
         ReportFormat::Prometheus => export(cli, args, |runs| prometheus::write(out, runs)),
-        ReportFormat::Html => html::html(cli, &args.runs, out),
+        ReportFormat::Html => html::html(cli, &args.runs, args.history, out),
     }
 }
 

@@ -25,7 +25,7 @@ pub use again::{again, replay};
 pub use columns::names;
 pub use diff::{Diff, Difference, Side, print_diff, print_diff_json};
 pub use explain::{Explained, explain, explain_json};
-pub use html::{HtmlError, HtmlSide, html};
+pub use html::{HtmlError, HtmlPast, HtmlSide, PastStreak, html};
 pub use human::{Human, counted};
 pub use identify::{identify, identify_json};
 pub use json::Json;

@@ -4,6 +4,7 @@
 
 use super::cell::{Found, Row};
 use super::detail::{Detail, Plot};
+use super::past::{HtmlPast, PastData};
 use super::table::{Column, Table};
 use crate::fuzz::TEST;
 use crate::judge::{By, Point, Verdict};
@@ -121,6 +122,8 @@ pub struct Data {
     by: Table<[u32; 4]>,
     deviations: BTreeMap<u32, u32>,
     details: Vec<DetailData>,
+    /// What became of cells in earlier runs, by the numbers of test and VM configuration.
+    past: BTreeMap<String, Vec<PastData>>,
     /// The sides.
     pub sides: Vec<SideData>,
 }
@@ -152,6 +155,21 @@ impl Data {
         data.texts.text("");
         data.sets.number(Vec::new());
         data
+    }
+
+    /// The number of a text.
+    pub fn text(&mut self, text: &str) -> u32 {
+        self.texts.text(text)
+    }
+
+    /// Says what became of a cell in earlier runs, if any side has it.
+    pub fn past(&mut self, past: &HtmlPast) {
+        let [test, vm] =
+            [crate::report::test(&past.cell), super::cell::vm(&past.cell)].map(|text| self.texts.text(text));
+        if self.cells.values().iter().any(|place| (place.test, place.vm) == (test, vm)) {
+            let data = PastData::new(past, self);
+            self.past.entry(format!("{test}@{vm}")).or_default().push(data);
+        }
     }
 
     /// Says what a test does.
@@ -332,7 +350,7 @@ impl Serialize for Data {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let cells = self.cells.values();
         let column = |of: fn(&Place) -> u32| Column(cells.iter().map(of).collect());
-        let mut all = serializer.serialize_struct("Data", 19)?;
+        let mut all = serializer.serialize_struct("Data", 20)?;
         all.serialize_field("layout", &LAYOUT)?;
         all.serialize_field("verdicts", &Verdict::ALL)?;
         all.serialize_field("unexpected", &Verdict::ALL.map(|verdict| !is_expected(verdict)))?;
@@ -354,6 +372,7 @@ impl Serialize for Data {
         all.serialize_field("vm", &column(|place| place.vm))?;
         all.serialize_field("sides", &self.sides)?;
         all.serialize_field("details", &self.details)?;
+        all.serialize_field("past", &self.past)?;
         all.end()
     }
 }

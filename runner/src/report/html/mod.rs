@@ -8,6 +8,7 @@ mod data;
 mod detail;
 mod gather;
 mod page;
+mod past;
 mod table;
 
 use super::columns::{kernel, told_apart};
@@ -20,6 +21,7 @@ use crate::results::{self, Header, Intent, Planned, ResultsError, Stream};
 use cell::{Found, Keep, Looker};
 use data::{Data, RunData};
 use gather::gather;
+pub use past::{HtmlPast, PastStreak};
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
@@ -64,7 +66,14 @@ pub enum HtmlError {
 ///
 /// # Errors
 /// A run cannot be read, or the report cannot be written.
-pub fn html(out: &mut dyn Write, tests: &[TestRef], sides: &[HtmlSide]) -> Result<Outcome, HtmlError> {
+///
+/// `past` is what became of cells in earlier runs.
+pub fn html(
+    out: &mut dyn Write,
+    tests: &[TestRef],
+    sides: &[HtmlSide],
+    past: &[HtmlPast],
+) -> Result<Outcome, HtmlError> {
     let mut data = Data::new();
     for test in tests {
         data.test(&test.id(), &test.summary);
@@ -88,6 +97,7 @@ pub fn html(out: &mut dyn Write, tests: &[TestRef], sides: &[HtmlSide]) -> Resul
             outcome = outcome.max(add(&mut data, side, &dir, &header, stream, keep)?.outcome());
         }
     }
+    past.iter().for_each(|past| data.past(past));
     page::write(out, &data, keep)?;
     Ok(outcome)
 }
@@ -229,7 +239,23 @@ mod tests {
             deviations: Deviations::none(),
         };
         let mut page = Vec::new();
-        let outcome = html(&mut page, &[], &dirs.iter().map(side).collect::<Vec<_>>()).unwrap();
+        let past = |cell: &str| HtmlPast {
+            cell: cell.to_owned(),
+            place: "Linux 6.18".to_owned(),
+            hosts: String::new(),
+            streaks: vec![PastStreak {
+                verdict: Verdict::Pass,
+                reason: String::new(),
+                runs: 3,
+                ends: [
+                    ("20251101T110000Z".to_owned(), "6.18.1".to_owned()),
+                    ("20251103T110000Z".to_owned(), "6.18.2".to_owned()),
+                ],
+                first: "nights/1".to_owned(),
+            }],
+        };
+        let past = ["a/c", "z/z"].map(past);
+        let outcome = html(&mut page, &[], &dirs.iter().map(side).collect::<Vec<_>>(), &past).unwrap();
         let page = String::from_utf8(page).unwrap();
         let data = page.split_once("type=\"application/json\">").unwrap().1.split_once("</script>").unwrap().0;
         (outcome, serde_json::from_str(data).unwrap())
@@ -250,6 +276,11 @@ mod tests {
         assert_eq!(side["runs"][0]["counts"], json!([0, 0, 0, 0, 2, 0, 0, 0, 0, 1]));
         let reason = side["reason"][0].as_u64().unwrap() as usize;
         assert_eq!(data["texts"][reason], "no device");
+        let past = data["past"].as_object().unwrap();
+        let text = |number: &serde_json::Value| data["texts"][number.as_u64().unwrap() as usize].as_str().unwrap();
+        assert_eq!(past.len(), 1, "cells that are on no side have no page");
+        let streak = &past.values().next().unwrap()[0][2][0];
+        assert_eq!((streak[0].as_u64(), streak[1].as_u64(), text(&streak[6])), (Some(1), Some(3), "nights/1"));
     }
 
     #[test]

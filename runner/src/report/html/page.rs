@@ -20,6 +20,7 @@ const SCRIPT: &str = concat!(
     include_str!("script/overview.js"),
     include_str!("script/matrix.js"),
     include_str!("script/changes.js"),
+    include_str!("script/past.js"),
     include_str!("script/cell.js"),
     include_str!("script/about.js"),
     include_str!("script/main.js"),

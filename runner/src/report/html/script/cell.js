@@ -76,6 +76,7 @@ function cellView(id, parameters) {
       rowsSection(side, cell),
       detail ? detailSections(detail) : h("p", { class: "note" }, leftOut(verdict)),
       historySection(cell, side),
+      pastSection(cell),
     ],
     keys: { n: () => step(cell, 1), p: () => step(cell, -1), u: () => (location.hash = queryLink(FOUND?.query ?? "")) },
   };

@@ -46,7 +46,6 @@ pub fn run(cli: &Cli, args: &Run) -> Done {
     policies.governing(&started.header.facts)?;
     let busy = started.header.busy.then(|| busy(&started.header.pinned)).transpose()?;
     say(args, &started, busy.as_ref())?;
-    listen()?;
     let Started { chosen, witness, header, plan, writer, done } = started;
     let judge = Judge::new(&policies, &deviations);
     let session = Session { args, machine: chosen.machine.as_ref(), witness: &witness, plan: &plan, judge };
@@ -119,6 +118,8 @@ fn start(cli: &Cli, args: &Run, knowledge: &Knowledge) -> Result<Started, Failur
         cells: plan.cells.iter().map(PlannedCell::from).collect(),
         ..header(suite.id, chosen.machine.as_ref(), &witness)?
     };
+    // Once there is a run, a signal says how to go on with it.
+    listen()?;
     let writer = Writer::create(&cli.results, &header)?;
     Ok(Started { chosen, witness, header, plan, writer, done: HashSet::new() })
 }
@@ -208,6 +209,7 @@ fn resume(cli: &Cli, args: &Run, knowledge: &Knowledge, run: &str) -> Result<Sta
     {
         return refuse("it was begun on another host, kernel or QEMU, or with another KVM or other parameters of it");
     }
+    listen()?;
     Ok(Started { chosen, witness, header, plan, writer, done })
 }
 

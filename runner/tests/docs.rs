@@ -4,11 +4,14 @@
 mod common;
 
 use common::skip;
+use kvm_memtype::machine::Line;
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 use snapbox::cmd::{Command, cargo_bin};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
 use std::{env, fs, process};
+use wire::frame::{VERSION, checksum};
+use wire::stream::Reader;
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
@@ -219,4 +222,53 @@ fn the_site_is_built_and_its_links_lead_somewhere() {
         wrong.extend(links.filter(|link| !link.starts_with("data:")).filter_map(|link| broken(path, link, anchors)));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The rows of a document's tables: the code in each cell.
+fn rows(path: &Path) -> Vec<Vec<Vec<String>>> {
+    let text = fs::read_to_string(path).expect("a document");
+    let mut rows: Vec<Vec<Vec<String>>> = Vec::new();
+    for event in Parser::new_ext(&text, Options::ENABLE_TABLES) {
+        match (event, rows.last_mut()) {
+            (Event::Start(Tag::TableRow), _) => rows.push(Vec::new()),
+            (Event::Start(Tag::TableCell), Some(row)) => row.push(Vec::new()),
+            (Event::Code(code), Some(row)) => row.last_mut().into_iter().for_each(|cell| cell.push(code.to_string())),
+            (Event::End(TagEnd::Table), _) => rows.push(Vec::new()),
+            _ => {}
+        }
+    }
+    rows
+}
+
+#[test]
+fn the_wire_is_as_its_page_shows_it() {
+    let page = repository().join("docs/wire.md");
+    let (_, report) = read(&page).blocks.into_iter().next().expect("a report");
+    let mut reader = Reader::new(Some(0x5eed));
+    report.lines().for_each(|line| assert!(reader.line(line).is_ok_and(|item| item.is_some()), "{line}"));
+    reader.finish().expect("a whole report");
+    let (mut guests, mut hosts) = (0, 0);
+    // The examples are sent as one report.
+    let sent =
+        |number: u32, body: &str| format!("{number:x} {body}*{:04x}", checksum(1, &format!("{number:x} {body}")));
+    let mut examples_read = Reader::new(None);
+    examples_read.line(&sent(0, &format!("{VERSION} 1 a/b"))).expect("a start");
+    for row in rows(&page) {
+        match row.as_slice() {
+            [kinds, what, examples] if !kinds.is_empty() && !examples.is_empty() => {
+                let example = &examples[0];
+                let kind = example.split(' ').next().expect("a word");
+                assert!(kinds.iter().any(|it| it == kind), "{example} is no {kinds:?}, {what:?}");
+                guests += 1;
+                let line = sent(guests, example);
+                examples_read.line(&line).unwrap_or_else(|error| panic!("{example}: {error}"));
+            }
+            [examples, _] if examples.first().is_some_and(|example| example.starts_with('>')) => {
+                examples[0].parse::<Line>().unwrap_or_else(|error| panic!("{}: {error}", examples[0]));
+                hosts += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((guests, hosts), (18, 6), "rows with an example");
 }

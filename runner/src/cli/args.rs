@@ -1,5 +1,6 @@
 //! The command line: verbs and options, from which help, man pages and completions are made.
 
+use crate::busy::Loads;
 use crate::host::device::Named;
 use crate::machine::choose::Wanted;
 use crate::plan::shard::Part;
@@ -247,9 +248,12 @@ pub struct Run {
     /// Such a cell is no pass.
     #[arg(long, value_name = "N", default_value = "1", conflicts_with_all = ["resume", "shard"])]
     pub repeat: NonZeroUsize,
-    /// Keep the other CPUs busy meanwhile, each with a thread that spins; where there is one CPU only, that one.
-    #[arg(long)]
-    pub busy: bool,
+    /// Keep the host busy meanwhile. Without a list, or with `cpu`: a thread spins on each CPU that the boot vCPU does not
+    /// use; where there is one CPU only, on that one. `shared`: one spins on the boot vCPU's CPU. `memory`: one on each
+    /// other CPU takes memory, writes to it and gives it back. `realtime`: a real-time thread takes the boot vCPU's CPU
+    /// away half of the time; takes CAP_SYS_NICE.
+    #[arg(long, value_name = "LIST", num_args = 0..=1, require_equals = true, default_missing_value = "cpu")]
+    pub busy: Option<Loads>,
     /// The host's devices that VMs may be given.
     #[command(flatten)]
     pub devices: Named,

@@ -4,7 +4,7 @@ use super::args::{Cli, Format, Run};
 use super::knowledge::Knowledge;
 use super::out::stdout;
 use super::{Done, Failure, shown};
-use crate::busy::Busy;
+use crate::busy::{Busy, Loads};
 use crate::execute::{Execution, chain};
 use crate::guests;
 use crate::host;
@@ -44,7 +44,7 @@ pub fn run(cli: &Cli, args: &Run) -> Done {
     };
     let policies = policies.asked(started.header.policy.as_deref())?;
     policies.governing(&started.header.facts)?;
-    let busy = started.header.busy.then(|| busy(&started.header.pinned)).transpose()?;
+    let busy = busy(&started.header)?;
     say(args, &started, busy.as_ref())?;
     let Started { chosen, witness, header, plan, writer, done } = started;
     let judge = Judge::new(&policies, &deviations);
@@ -68,21 +68,24 @@ pub fn run(cli: &Cli, args: &Run) -> Done {
     shown::repeats(args.format, &mut stdout(), &repeats)
 }
 
-/// Keeps CPUs busy that the boot vCPU does not use.
-fn busy(allowed: &[usize]) -> Result<Busy, Failure> {
-    Busy::start(allowed).map_err(|error| Failure::Broken(format!("cannot keep CPUs busy: {error}")))
+/// Keeps the host busy, where a run wants that.
+fn busy(header: &Header) -> Result<Option<Busy>, Failure> {
+    let failed = |error| Failure::Broken(format!("cannot keep the host busy (--busy={}): {error}", header.busy));
+    (!header.busy.is_none()).then(|| Busy::start(&header.busy, &header.pinned)).transpose().map_err(failed)
 }
 
 /// The CPUs that vCPUs are pinned to, and on which this process may run: those of one cell at a time. Cells that run side
 /// by side would get in each other's way.
-fn pins(args: &Run, busy: bool) -> Result<Vec<usize>, Failure> {
+fn pins(args: &Run, busy: &Loads) -> Result<Vec<usize>, Failure> {
     match args.jobs.get() {
         1 => affinity::allowed()
             .map_err(|error| Failure::Broken(format!("cannot tell on which CPUs this may run: {error}"))),
         jobs if !args.devices.destructive.is_empty() => Err(Failure::Usage(format!(
             "destructive cells run alone, so that it is certain which took the host down: without --jobs {jobs}"
         ))),
-        jobs if busy => Err(Failure::Usage(format!("--busy is for one cell at a time, not for --jobs {jobs}"))),
+        jobs if !busy.is_none() => {
+            Err(Failure::Usage(format!("--busy is for one cell at a time, not for --jobs {jobs}")))
+        }
         _ => Ok(Vec::new()),
     }
 }
@@ -104,14 +107,15 @@ fn start(cli: &Cli, args: &Run, knowledge: &Knowledge) -> Result<Started, Failur
         Some((Part { number, of }, part)) => (Some(Shard { number, of, plan: whole }), part),
         None => (None, plan),
     };
-    let pinned = pins(args, args.busy)?;
+    let busy = args.busy.clone().unwrap_or_default();
+    let pinned = pins(args, &busy)?;
     let chosen = choose(args.machine, devices(&args.devices)?, &pinned)?;
     let witness = witnesses(args, args.witness.as_ref(), &suite.witnesses, chosen.machine.name())?;
     let header = Header {
         filters: args.cells.filters.clone(),
         devices: args.devices.clone(),
         pinned,
-        busy: args.busy,
+        busy,
         policy: args.policy.clone(),
         fail_fast: args.fail_fast,
         shard,
@@ -145,7 +149,7 @@ pub(super) fn header(suite: String, machine: &dyn Machine, witness: &Choice) -> 
         witnesses: witness.witnesses.kinds().0.clone(),
         devices: Named::default(),
         pinned: Vec::new(),
-        busy: false,
+        busy: Loads::default(),
         policy: None,
         fail_fast: false,
         hostname: host.name,
@@ -196,10 +200,12 @@ fn resume(cli: &Cli, args: &Run, knowledge: &Knowledge, run: &str) -> Result<Sta
         let begun = if begun.is_empty() { " none of its options for devices" } else { &begun };
         return refuse(&format!("it was begun with{begun}"));
     }
-    if args.busy && !header.busy {
-        return refuse("it was begun without --busy");
+    if args.busy.as_ref().is_some_and(|asked| *asked != header.busy) {
+        let begun =
+            if header.busy.is_none() { "without --busy".to_owned() } else { format!("with --busy={}", header.busy) };
+        return refuse(&format!("it was begun {begun}"));
     }
-    header.pinned = pins(args, header.busy)?;
+    header.pinned = pins(args, &header.busy)?;
     let chosen = choose(wanted, devices(&header.devices)?, &header.pinned)?;
     let witness = witnesses(args, Some(&kinds), &[], chosen.machine.name())?;
     let host = probe(chosen.machine.as_ref())?;

@@ -60,7 +60,7 @@ impl<W: Write> Reporter for Json<W> {
     fn begin(&mut self, header: &Header) -> io::Result<()> {
         let Header { started, version, machine, suite, filters, host, facts, witnesses, policy, busy, .. } = header;
         let (id, policy, planned) = (format!("{:x}", header.run), policy.as_deref(), header.cells.len());
-        let (busy, machine) = (*busy, machine.as_str());
+        let (busy, machine) = (!busy.is_none(), machine.as_str());
         let run =
             About { id, started, version, machine, suite, filters, host, facts, witnesses, policy, busy, planned };
         self.line(&First { format: FORMAT, run })

@@ -1,6 +1,7 @@
 //! The lines of an observations file, as types.
 
 use super::ResultsError;
+use crate::busy::Loads;
 use crate::host::device::Named;
 use crate::host::facts::{Fact, Facts};
 use crate::host::module::Modules;
@@ -51,9 +52,9 @@ pub struct Header {
     /// cells ran side by side.
     #[serde(default)]
     pub pinned: Vec<usize>,
-    /// Whether the other CPUs were kept busy.
+    /// What kept the host busy.
     #[serde(default)]
-    pub busy: bool,
+    pub busy: Loads,
     /// The policy to judge by that was asked for; without one it is that which facts select.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,

@@ -1,6 +1,7 @@
 //! Tests of results: any run reads back, and one that was killed at any byte goes on.
 
 use super::*;
+use crate::busy::{Load, Loads};
 use crate::host::device::Named;
 use crate::host::facts::Fact;
 use crate::host::module::Modules;
@@ -46,7 +47,7 @@ pub(super) fn header(cells: &[&str]) -> Header {
         witnesses: BTreeSet::from([Kind::Log, Kind::Sptes]),
         devices: Named { dma: Some("stub".parse().unwrap()), ..Named::default() },
         pinned: vec![0, 3],
-        busy: true,
+        busy: Loads([Load::Cpu].into()),
         policy: Some("mine".to_owned()),
         fail_fast: true,
         hostname: "xeon-1".to_owned(),

@@ -199,7 +199,7 @@ fn about(dir: &Path, header: &Header) -> RunData {
         ("filters", header.filters.join(" ")),
         ("judged by", header.policy.as_ref().map(|policy| format!("{policy}, as asked")).unwrap_or_default()),
         ("pinned to CPUs", pinned),
-        ("other CPUs", if header.busy { "kept busy".to_owned() } else { String::new() }),
+        ("kept busy", header.busy.to_string()),
         ("kvm-memtype", header.version.clone()),
     ];
     about.extend(more.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name.to_owned(), value)));

@@ -27,7 +27,7 @@ struct Group {
 }
 
 /// A reason without its numbers.
-fn without_numbers(reason: &str) -> String {
+pub(super) fn without_numbers(reason: &str) -> String {
     let word =
         |word: &str| if word.starts_with(|c: char| c.is_ascii_digit()) { "#".to_owned() } else { word.to_owned() };
     reason.split(' ').map(|it| word(it.trim_start_matches('('))).collect::<Vec<_>>().join(" ")

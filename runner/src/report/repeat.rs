@@ -1,6 +1,6 @@
 //! Repetitions of a run: whether each cell had the same verdict, and saw the same, each time.
 
-use super::human::{grouped, style};
+use super::human::{grouped, style, without_numbers};
 use super::{CellVerdict, Outcome, Reporter, Tally, counted};
 use crate::judge::{Departures, Judgement, Point, Proof, Verdict};
 use serde::{Serialize, Serializer};
@@ -100,11 +100,17 @@ impl Repeats {
 }
 
 /// What of a judgement must be the same each time: all but texts, in which times and addresses can stand, and the places
-/// of points in the log.
+/// of points in the log. Of a cell that has no points to compare, the text without its numbers is all that there is: a guest
+/// that dies of a triple fault once and of a panic the next time is not the same.
 fn class(judgement: &Judgement) -> Judgement {
     let seen = |point: &Point| Point { did: String::new(), line: 0, architecture: None, ..point.clone() };
     Judgement {
-        reason: String::new(),
+        reason: match judgement.verdict {
+            Verdict::Crash | Verdict::Timeout | Verdict::Error | Verdict::Skip | Verdict::NotRun => {
+                without_numbers(&judgement.reason)
+            }
+            Verdict::Pass | Verdict::Xfail | Verdict::Xpass | Verdict::Fail | Verdict::Inconclusive => String::new(),
+        },
         // It tells what was measured.
         proof: Proof { why: None, ..judgement.proof },
         disagreements: judgement.disagreements.iter().map(seen).collect(),
@@ -140,7 +146,7 @@ pub fn print_repeats(out: &mut impl Write, repeats: &Repeats) -> io::Result<()> 
         let loud = style(Verdict::Fail);
         writeln!(out, "{loud}{:>12}{loud:#}  {cell}", "FLAKY")?;
         if !verdict_changed {
-            writeln!(out, "{:14}the same verdict each time, but not for the same points", "")?;
+            writeln!(out, "{:14}the same verdict each time, but not for the same points or reason", "")?;
         }
         for Way { verdict, repetitions } in ways {
             let style = style(*verdict);
@@ -251,7 +257,7 @@ mod tests {
               pass          in 19 of 20 repetitions: 1, 2, 3, 4, 5, ...
               inconclusive  in 1 of 20 repetitions: 7
        FLAKY  family/b
-              the same verdict each time, but not for the same points
+              the same verdict each time, but not for the same points or reason
               xfail         in 10 of 20 repetitions: 1, 3, 5, 7, 9, ...
               xfail         in 10 of 20 repetitions: 2, 4, 6, 8, 10, ...
 2 of 3 cells flaky, which is never a pass; 1 cell had one verdict in all of 20 repetitions.
@@ -261,6 +267,17 @@ mod tests {
         let json = serde_json::to_value(&repeats).unwrap();
         assert_eq!((&json["repetitions"], &json["as-expected"]), (&20.into(), &false.into()));
         assert_eq!(json["flaky"][0]["ways"][1]["repetitions"], serde_json::json!([7]));
+    }
+
+    #[test]
+    fn a_cell_that_dies_in_another_way_is_not_the_same() {
+        let crashes = |reasons: [&str; 2]| {
+            let mut repeats = Repeats::default();
+            reasons.into_iter().for_each(|reason| drop(repeats.add(&[cell("a", Verdict::Crash, 0, reason)])));
+            repeats.flaky().count()
+        };
+        assert_eq!(crashes(["a triple fault", "KVM gave up (suberror 1) at RIP 0x1000"]), 1);
+        assert_eq!(crashes(["KVM gave up at RIP 0x1000", "KVM gave up at RIP 0x1020"]), 0);
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod plan;
 pub mod replace;
 pub mod report;
 pub mod results;
+pub mod selftest;
 pub mod witness;
 
 #[cfg(test)]

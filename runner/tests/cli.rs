@@ -28,6 +28,7 @@ fn help() {
     golden(&["identify", "--help"], 0, file!["cli/identify-help.txt"]);
     golden(&["diff", "--help"], 0, file!["cli/diff-help.txt"]);
     golden(&["report", "--help"], 0, file!["cli/report-help.txt"]);
+    golden(&["selftest", "--help"], 0, file!["cli/selftest-help.txt"]);
 }
 
 #[test]

@@ -100,6 +100,18 @@ Exit codes:
   0 all is as expected, 1 something is not, 2 wrong usage, or runs that do not belong together,
   3 a shard is missing or was interrupted, or a run cannot be read";
 
+const PLANTED: &str = "\
+Each fault is planted in a cell that passes without it: in the models, in a guest's ELF file, in
+what KVM tells it, or in a log, of a boot just made or of one that was recorded on another machine
+and is in this program. It is caught if the cell has the verdict that the fault deserves, for that
+reason. Without /dev/kvm, faults in recorded cells are planted all the same, and the others are
+skipped and counted.
+
+Exit codes:
+  0  all faults that could be planted were caught
+  1  one was not
+  3  the harness is broken";
+
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -134,6 +146,9 @@ pub enum Verb {
     Judge(Judge),
     /// Plan the work of a lab of many machines.
     Fleet(Fleet),
+    /// Plant faults of model, guest, VMM and witnesses one by one, and show that each is noticed.
+    #[command(after_help = PLANTED)]
+    Selftest(Selftest),
     /// Measure this build: VMs against bare ioctls, cells a second, sizes.
     Bench(Bench),
     /// Write the guests' ELF files to a directory, to run them by hand.
@@ -455,6 +470,14 @@ pub struct Judge {
     #[command(flatten)]
     pub judging: Judging,
     /// How to print.
+    #[arg(long, value_enum, default_value = "human")]
+    pub format: Format,
+}
+
+/// Arguments of `selftest`.
+#[derive(Debug, Args)]
+pub struct Selftest {
+    /// How to print. JSON has a line for each fault.
     #[arg(long, value_enum, default_value = "human")]
     pub format: Format,
 }

@@ -19,6 +19,7 @@ mod merge;
 mod out;
 mod report;
 mod run;
+mod selftest;
 mod shown;
 
 use crate::config::ConfigError;
@@ -60,6 +61,7 @@ pub fn main(cli: &Cli) -> ExitCode {
         Verb::Judge(args) => judge::judge(cli, args),
         Verb::Fleet(args) => fleet::fleet(cli, args),
         Verb::Bench(args) => bench::bench(cli, args),
+        Verb::Selftest(args) => selftest::selftest(args),
         Verb::Extract(args) => files::extract(args),
         Verb::Completions { shell } => files::completions(*shell),
         Verb::Man { dir } => files::man(dir),

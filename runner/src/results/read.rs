@@ -27,7 +27,15 @@ impl Run {
     /// # Errors
     /// The file cannot be read, or a line other than a torn last one is not what it should be.
     pub fn read(dir: &Path) -> Result<Run, ResultsError> {
-        let (header, mut stream) = Stream::open(dir)?;
+        let (header, stream) = Stream::open(dir)?;
+        Run::of(dir, header, stream)
+    }
+
+    /// The run in `dir` of which a stream gives the lines.
+    ///
+    /// # Errors
+    /// As those of [`read`](Run::read).
+    pub fn of(dir: &Path, header: Header, mut stream: Stream) -> Result<Run, ResultsError> {
         let (mut plan, mut results) = (Planned::new(&header), Vec::new());
         while let Some(line) = stream.line()? {
             let result = line.result(stream.path())?;

@@ -31,7 +31,15 @@ impl Stream {
     /// # Errors
     /// The file cannot be read, or its header is not what it should be.
     pub fn open(dir: &Path) -> Result<(Header, Stream), ResultsError> {
-        let (path, mut lines) = observations::open(dir)?;
+        let (path, lines) = observations::open(dir)?;
+        Stream::of(path, lines)
+    }
+
+    /// The run whose file, at `path` as people are told, has these lines.
+    ///
+    /// # Errors
+    /// As those of [`open`](Stream::open).
+    pub fn of(path: PathBuf, mut lines: Box<dyn BufRead + Send>) -> Result<(Header, Stream), ResultsError> {
         let mut first = Vec::new();
         lines.read_until(b'\n', &mut first).map_err(ResultsError::io("read", &path))?;
         if first.last() != Some(&b'\n') {

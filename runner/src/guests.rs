@@ -48,12 +48,16 @@ pub fn find(family: &str) -> Option<Guest> {
 /// # Errors
 /// A guest without the section, or with one of another version.
 pub fn tests() -> Result<Vec<TestRef>, GuestError> {
-    all().map(tests_of).collect::<Result<Vec<_>, _>>().map(|lists| lists.concat())
+    all().map(|guest| listed(guest.family, guest.elf)).collect::<Result<Vec<_>, _>>().map(|lists| lists.concat())
 }
 
-fn tests_of(guest: Guest) -> Result<Vec<TestRef>, GuestError> {
-    let wrong = |what: String| GuestError { family: guest.family, what };
-    let file = object::File::parse(guest.elf).map_err(|error| wrong(error.to_string()))?;
+/// The tests of a family that an ELF file lists.
+///
+/// # Errors
+/// It is none, is without the section, or has one of another version.
+pub fn listed(family: &'static str, elf: &[u8]) -> Result<Vec<TestRef>, GuestError> {
+    let wrong = |what: String| GuestError { family, what };
+    let file = object::File::parse(elf).map_err(|error| wrong(error.to_string()))?;
     let section = file.section_by_name(entry::SECTION);
     let section = section.ok_or_else(|| wrong(format!("it has no section {}", entry::SECTION)))?;
     let bytes = section.data().map_err(|error| wrong(error.to_string()))?;
@@ -61,7 +65,7 @@ fn tests_of(guest: Guest) -> Result<Vec<TestRef>, GuestError> {
         let info = info.map_err(|error| wrong(error.to_string()))?;
         let entry::TestInfo { name, summary, needs, points } = info;
         let (name, summary) = (name.to_owned(), summary.to_owned());
-        Ok(TestRef { family: guest.family.to_owned(), name, summary, needs, points })
+        Ok(TestRef { family: family.to_owned(), name, summary, needs, points })
     };
     entry::entries(bytes).map(test).collect()
 }

@@ -13,6 +13,7 @@ pub mod fuzz;
 pub mod guests;
 pub mod history;
 pub mod host;
+pub mod inputs;
 pub mod judge;
 pub mod machine;
 pub mod model;

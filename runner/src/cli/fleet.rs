@@ -17,9 +17,9 @@ pub fn fleet(cli: &Cli, args: &Fleet) -> Done {
     let suites: Vec<&str> = set.sources("suites").map(|(id, _)| id).collect();
     let read = |source| ConfigError::Read { path: file.clone(), source };
     let source = Source { name: file.display().to_string(), text: fs::read_to_string(file).map_err(read)? };
-    let jobs = fleet::Fleet::read(&source, &suites)?.jobs();
+    let fleet = fleet::Fleet::read(&source, &suites)?;
     fs::create_dir_all(output).map_err(|error| cannot("make", output, &error))?;
-    for job in jobs {
+    for job in fleet.jobs() {
         let path = output.join(format!("{}.yaml", job.name));
         fs::write(&path, job.definition.to_string()).map_err(|error| cannot("write", &path, &error))?;
         writeln!(stdout(), "{}", path.display())?;

@@ -18,13 +18,10 @@ pub struct Job {
 
 impl Fleet {
     /// A job for each host, kernel and shard, in that order, by name.
-    pub fn jobs(&self) -> Vec<Job> {
-        let mut jobs = Vec::new();
-        for (name, host) in &self.hosts {
-            for kernel in &host.kernels {
-                jobs.extend((1..=self.shards).map(|shard| lava::job(self, name, host, kernel, shard)));
-            }
-        }
-        jobs
+    pub fn jobs(&self) -> impl Iterator<Item = Job> {
+        let kernels = self.hosts.iter().flat_map(|(name, host)| host.kernels.iter().map(move |it| (name, host, it)));
+        kernels.flat_map(move |(name, host, kernel)| {
+            (1..=self.shards).map(move |shard| lava::job(self, name, host, kernel, shard))
+        })
     }
 }

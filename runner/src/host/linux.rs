@@ -26,7 +26,16 @@ impl Linux {
     /// It cannot be read, or is no vmlinux.
     pub fn open(path: &Path) -> Result<Linux, DeviceError> {
         let cannot = format!("cannot boot {}", path.display());
-        let vmlinux = fs::read(path).map_err(|error| DeviceError::io(cannot.clone(), error))?;
+        let vmlinux = fs::read(path).map_err(|error| DeviceError::io(cannot, error))?;
+        Linux::of(path, vmlinux)
+    }
+
+    /// What a file at `path`, as people are told, has in it.
+    ///
+    /// # Errors
+    /// It is no vmlinux.
+    pub fn of(path: &Path, vmlinux: Vec<u8>) -> Result<Linux, DeviceError> {
+        let cannot = format!("cannot boot {}", path.display());
         let strange = |why: &str| DeviceError::new(format!("{cannot}: {why}"));
         if vmlinux.get(BZIMAGE.0..BZIMAGE.0 + BZIMAGE.1.len()) == Some(BZIMAGE.1) {
             return Err(strange("it is a compressed bzImage: scripts/extract-vmlinux of Linux takes the vmlinux out"));
@@ -42,7 +51,7 @@ impl Linux {
 #[cfg(test)]
 impl Linux {
     /// One that is nowhere.
-    pub fn of(vmlinux: Vec<u8>) -> Linux {
+    pub fn unnamed(vmlinux: Vec<u8>) -> Linux {
         Linux { path: "memory".into(), vmlinux, release: "0".to_owned() }
     }
 }

@@ -30,6 +30,7 @@ use observations::OBSERVATIONS;
 pub use read::{Planned, Run, read_header};
 pub use stream::{RawLine, Stream};
 pub use time::{rfc3339, seconds_since_1970, utc};
+pub(crate) use verdicts::verdict_lines;
 pub use verdicts::{read_verdicts, write_verdicts};
 pub use write::{Resumed, Writer};
 

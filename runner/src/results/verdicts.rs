@@ -31,8 +31,16 @@ pub fn read_verdicts<T: DeserializeOwned>(dir: &Path) -> Result<Option<Vec<T>>, 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         bytes => bytes.map_err(ResultsError::io("read", &path))?,
     };
+    verdict_lines(&path, &bytes).map(Some)
+}
+
+/// The verdicts in what the file at `path` has in it.
+///
+/// # Errors
+/// A line is not what it should be.
+pub fn verdict_lines<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<Vec<T>, ResultsError> {
     let lines = bytes.split_inclusive(|&byte| byte == b'\n');
-    (1..).zip(lines).map(|(number, line)| format::value(&path, number, line)).collect::<Result<_, _>>().map(Some)
+    (1..).zip(lines).map(|(number, line)| format::value(path, number, line)).collect()
 }
 
 #[cfg(test)]

@@ -159,7 +159,7 @@ fn drain(pipe: &mut impl Read, most: usize, rest: &mut Vec<u8>, mut each: impl F
 }
 
 /// Takes the whole lines out of `text`.
-fn take_lines(text: &mut Vec<u8>, mut each: impl FnMut(&str)) {
+pub fn take_lines(text: &mut Vec<u8>, mut each: impl FnMut(&str)) {
     let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |feed| feed + 1);
     let lines = text[..whole].split_inclusive(|&byte| byte == b'\n');
     lines.for_each(|line| each(String::from_utf8_lossy(&line[..line.len() - 1]).as_ref()));

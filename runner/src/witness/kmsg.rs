@@ -119,11 +119,16 @@ impl KernelLog {
     pub fn open() -> io::Result<KernelLog> {
         let mut device = options().open(KMSG)?;
         device.seek(SeekFrom::End(0))?;
-        Ok(KernelLog { device, last: None })
+        Ok(KernelLog::of(device))
     }
 }
 
 impl<R: Read> KernelLog<R> {
+    /// The log that this device gives, a record a read.
+    pub fn of(device: R) -> KernelLog<R> {
+        KernelLog { device, last: None }
+    }
+
     /// What has come since the last time.
     ///
     /// # Errors
@@ -189,7 +194,7 @@ mod tests {
 
     fn log(records: &[Result<&str, i32>]) -> KernelLog<Device> {
         let records = records.iter().map(|record| record.map(|text| text.as_bytes().to_owned()));
-        KernelLog { device: Device(records.collect()), last: None }
+        KernelLog::of(Device(records.collect()))
     }
 
     fn news(lines: &[&str], lost: u64) -> News {

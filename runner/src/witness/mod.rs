@@ -19,7 +19,10 @@ mod watch;
 mod witnessed;
 
 pub use choose::{Choice, choose};
+pub(crate) use instance::take_lines;
 pub use kind::{Kind, Kinds};
+pub(crate) use kmsg::KernelLog;
 pub use sptes::is_used;
+pub(crate) use tracer::Traced;
 pub use watch::{Watch, Witnesses};
 pub use witnessed::Witnessed;

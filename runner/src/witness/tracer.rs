@@ -135,7 +135,8 @@ impl Traced {
         lines
     }
 
-    fn take(&mut self, line: &str, changes: &mut Vec<HostRecord>) {
+    /// Takes a line of the trace, and pushes the changes of SPTEs and the zaps that it tells.
+    pub fn take(&mut self, line: &str, changes: &mut Vec<HostRecord>) {
         match Line::parse(line) {
             Line::Event(event) if matches!(event.name, "kvm_msr" | "kvm_cr" | "kvm_exit") => {
                 if self.threads.contains(&event.tid) {

@@ -36,7 +36,7 @@ fn read(text: &str) -> Result<Fleet, String> {
 
 #[test]
 fn each_host_kernel_and_shard_has_a_job() {
-    let jobs = read(FILE).unwrap().jobs();
+    let jobs: Vec<_> = read(FILE).unwrap().jobs().collect();
     let names: Vec<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
     let xeon_1 = ["xeon-1-6.1-1of2", "xeon-1-6.1-2of2", "xeon-1-6.12-1of2", "xeon-1-6.12-2of2"];
     assert_eq!(names, [&xeon_1[..], &["xeon-2-6.12-1of2", "xeon-2-6.12-2of2"]].concat());
@@ -59,7 +59,7 @@ fn each_host_kernel_and_shard_has_a_job() {
 
 #[test]
 fn one_shard_is_the_whole() {
-    let jobs = read(&FILE.replace("shards = 2", "")).unwrap().jobs();
+    let jobs: Vec<_> = read(&FILE.replace("shards = 2", "")).unwrap().jobs().collect();
     assert_eq!(jobs[0].name, "xeon-1-6.1");
     assert!(!jobs[0].definition.to_string().contains("--shard"));
 }

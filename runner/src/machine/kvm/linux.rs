@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_kernel_finds_its_words_its_init_and_its_cpus() {
-        let (ram, kernel) = (ram(), Linux::of(elf(&[0xf4])));
+        let (ram, kernel) = (ram(), Linux::unnamed(elf(&[0xf4])));
         let entry = load(&ram, &kernel, b"an init", (0x5eed, "boot-2"), 2).unwrap();
         assert_eq!((entry.rip, number::<1>(&ram, entry.rip)), (0x10_0000, 0xf4));
         // hvm_start_info: modlist_paddr is at 16, cmdline_paddr at 24.
@@ -186,7 +186,7 @@ mod tests {
         let mut file = elf(&[0xf4]);
         let note = file.windows(4).position(|bytes| bytes == b"Xen\0").unwrap();
         file[note] = b'x';
-        let error = load(&ram(), &Linux::of(file), b"", (0, "boot-1"), 1).unwrap_err();
+        let error = load(&ram(), &Linux::unnamed(file), b"", (0, "boot-1"), 1).unwrap_err();
         assert_eq!(error.to_string(), "cannot load Linux 0 at memory");
         assert!(error.source.unwrap().to_string().ends_with("(XEN_ELFNOTE_PHYS32_ENTRY)"));
     }

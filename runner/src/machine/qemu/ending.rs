@@ -77,7 +77,7 @@ fn or_nothing(complaint: &str) -> String {
 }
 
 /// Reads QEMU's account of a vCPU that KVM gave up.
-fn account(stderr: &str) -> End {
+pub fn account(stderr: &str) -> End {
     let what = stderr.lines().find(|line| GAVE_UP.iter().any(|start| line.starts_with(start))).unwrap_or(stderr);
     let rip = number(stderr, "RIP=", 16).or_else(|| number(stderr, "EIP=", 16)).unwrap_or_default();
     if let Some(suberror) = number(what, "Suberror: ", 10) {

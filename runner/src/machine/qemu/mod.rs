@@ -4,7 +4,7 @@
 //! another VMM on the same KVM, and, with TCG, a negative control that validates next to nothing.
 
 mod command;
-mod ending;
+pub(crate) mod ending;
 mod machine;
 mod program;
 #[cfg(test)]

@@ -1,0 +1,9 @@
+//! cargo-fuzz's target for input `fleet`.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    (kvm_memtype::inputs::find("fleet").expect("the input").read)(data);
+});

@@ -1,5 +1,6 @@
 //! Exports of runs, each read by somebody else's reader (ci/readers): the kernel's kunit_parser, the schema of Jenkins' xUnit
-//! plugin, the published JSON schema, a CommonMark reader, kcidb-io, and promtool with Prometheus' Python client.
+//! plugin, the published JSON schema, a CommonMark reader, kcidb-io, and promtool with Prometheus' Python client. So is the bill of
+//! materials of a release, by CycloneDX's library.
 
 mod common;
 
@@ -243,4 +244,29 @@ fn metrics_are_as_promtool_and_the_client_want_them() {
             ("_timestamp_seconds gauge", "_timestamp_seconds number"),
         ],
     );
+}
+
+#[test]
+fn the_bill_of_materials_names_what_is_linked_in() {
+    let Ok(output) = Command::new(repository().join("ci/sbom")).env("SOURCE_DATE_EPOCH", "1").output() else {
+        return skip("there is no python3 to make the bill of materials with");
+    };
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let Some(made) = read("cyclonedx", &text) else { return };
+    let made = made.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(made["of"], "kvm-memtype");
+    // Of the runner, of the guests, and of both; and none that only tests or builds use.
+    for linked in ["kvm-ioctls", "x86", "wire", "guest", "rom", "rusqlite"] {
+        assert!(made["components"][linked].is_string(), "{linked} is missing: {made}");
+    }
+    for other in ["proptest", "snapbox", "tempfile", "cc", "serde_derive"] {
+        assert!(made["components"][other].is_null(), "{other} is not linked in: {made}");
+    }
+    for (from, to) in
+        [("\"specVersion\"", "\"version-of-spec\""), ("\"dependsOn\": [\n    \"pkg", "\"dependsOn\": [\n    \"none")]
+    {
+        let damaged = text.replacen(from, to, 1);
+        assert!(damaged != text && read("cyclonedx", &damaged).expect("the reader").is_err(), "{from}");
+    }
 }

@@ -89,9 +89,12 @@ fn the_package_installs_and_the_program_in_it_runs() {
     let said = run(root.join("usr/bin/kvm-memtype"), &["doctor".as_ref()]).expect("the program");
     assert!(said.status.success(), "{}", words(&said));
     assert!(words(&said).contains("What this host can tell"), "{}", words(&said));
-    for file in
-        ["man/man1/kvm-memtype-run.1.gz", "bash-completion/completions/kvm-memtype", "doc/kvm-memtype/licenses.gz"]
-    {
+    for file in [
+        "man/man1/kvm-memtype-run.1.gz",
+        "bash-completion/completions/kvm-memtype",
+        "doc/kvm-memtype/licenses.gz",
+        "doc/kvm-memtype/sbom.cdx.json",
+    ] {
         assert!(fs::metadata(root.join("usr/share").join(file)).is_ok_and(|file| file.len() > 100), "{file}");
     }
     verify(&root, &dir.path().join("units"));

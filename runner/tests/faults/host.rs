@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 const OPEN: Trap = Trap::Call(libc::SYS_openat);
 const MAP: Trap = Trap::Call(libc::SYS_mmap);
+const CLONE: Trap = Trap::Call(libc::SYS_clone);
+const CLONE3: Trap = Trap::Call(libc::SYS_clone3);
 const WRITE: Trap = Trap::Call(libc::SYS_write);
 const SYNC: Trap = Trap::Call(libc::SYS_fdatasync);
 const CELLS: [&str; 3] = ["boot/hello", "cr0-cache/clwb", "pat-msr/reset"];
@@ -248,7 +250,7 @@ fn fake_tracefs() -> &'static str {
 fn one_cell(
     id: &str,
     texts: [&str; 2],
-    trap: Trap,
+    traps: &'static [Trap],
     is: fn(&Call) -> bool,
     errno: i32,
     words: &'static [&'static str],
@@ -260,7 +262,7 @@ fn one_cell(
         let mut left = Some(Answer::Errno(errno));
         let ran = hit(
             &arguments,
-            trap,
+            traps,
             move |call, _| if is(call) { left.take().unwrap_or(Answer::GoOn) } else { Answer::GoOn },
         )?;
         let seen = ran.costs_one(&sound, &[Error], words)?;
@@ -269,12 +271,25 @@ fn one_cell(
     })
 }
 
+/// Whether a clone makes a thread, and not a process.
+fn makes_thread(call: &Call) -> bool {
+    let mut flags = [0; 8];
+    if call.trap == CLONE {
+        flags = call.args[0].to_le_bytes();
+    } else {
+        // `struct clone_args` begins with them.
+        let memory = File::open(format!("/proc/{}/mem", call.thread));
+        let _ = memory.and_then(|memory| memory.read_exact_at(&mut flags, call.args[0]));
+    }
+    u64::from_le_bytes(flags) & libc::CLONE_THREAD as u64 != 0
+}
+
 fn memory() -> Vec<Row> {
     vec![
         one_cell(
             "memory-ram",
             ["no memory for the guest's RAM", "mmap of that size fails with ENOMEM, once"],
-            MAP,
+            &[MAP],
             |call| call.args[1] == RAM,
             ENOMEM,
             &["cannot map the guest's RAM", "Cannot allocate memory"],
@@ -282,16 +297,16 @@ fn memory() -> Vec<Row> {
         one_cell(
             "timers",
             ["no timer for the deadline", "timer_create fails with EAGAIN, once"],
-            Trap::Call(libc::SYS_timer_create),
+            &[Trap::Call(libc::SYS_timer_create)],
             |_| true,
             libc::EAGAIN,
             &["cannot make a timer", "Resource temporarily unavailable"],
         ),
         one_cell(
             "threads",
-            ["no thread for a vCPU", "clone3 fails with EAGAIN, once, in `smp/direct-2`"],
-            Trap::Call(libc::SYS_clone3),
-            |_| true,
+            ["no thread for a vCPU", "clone3 or clone of a thread fails with EAGAIN, once, in `smp/direct-2`"],
+            &[CLONE3, CLONE],
+            makes_thread,
             libc::EAGAIN,
             &["cannot make a thread for a vCPU", "Resource temporarily unavailable"],
         ),

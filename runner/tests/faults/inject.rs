@@ -83,8 +83,11 @@ impl Call {
     }
 }
 
-/// Runs a program to its end, and has `decide` answer the trapped calls of it and its children. It is killed when it does not
-/// end, which makes its status one without a code.
+/// Runs a program to its end, and has `decide` answer the trapped calls of it and its children.
+///
+/// # Errors
+/// It cannot be run so; or it, or a process that it has left behind with its output, did not end in time and was killed: that is
+/// an error of the kind [`io::ErrorKind::TimedOut`], which names them.
 pub fn run(
     mut command: Command,
     traps: &[Trap],
@@ -104,19 +107,40 @@ pub fn run(
     let traps = traps.to_vec();
     let supervisor = std::thread::spawn(move || {
         let killed = Instant::now() + PATIENCE;
-        match listener {
-            Some(listener) => supervise(&listener, &traps, decide, || {
+        if let Some(listener) = listener {
+            supervise(&listener, &traps, decide, || {
                 over.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) && Instant::now() < killed
-            }),
-            None => drop(over.recv_timeout(PATIENCE)),
+            });
         }
+        let _ = over.recv_timeout(killed.saturating_duration_since(Instant::now()));
+        let late = if Instant::now() < killed { String::new() } else { members(-group) };
         // SAFETY: no pointer; the group is the child's, which is waited for after this thread, or is gone.
         unsafe { libc::kill(group, libc::SIGKILL) };
+        late
     });
     let output = child.wait_with_output();
     drop(done);
-    supervisor.join().map_err(|_| io::Error::other("the supervisor panicked"))?;
-    output
+    let late = supervisor.join().map_err(|_| io::Error::other("the supervisor panicked"))?;
+    match late.as_str() {
+        "" => output,
+        late => Err(io::Error::new(io::ErrorKind::TimedOut, format!("still there after {PATIENCE:?}: {late}"))),
+    }
+}
+
+/// The processes of a group, with their arguments.
+fn members(group: libc::pid_t) -> String {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let read = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+        // Behind the name, which is in brackets: state, parent, group.
+        let stat = read("stat");
+        let own = stat.rsplit(')').next().and_then(|rest| rest.split(' ').nth(3)?.parse().ok());
+        if own == Some(group) {
+            let id = entry.file_name().to_string_lossy().into_owned();
+            found.push(format!("{id} {}", read("cmdline").replace('\0', " ")));
+        }
+    }
+    found.join("; ")
 }
 
 /// The filter that asks about these calls and lets the others through.

@@ -111,17 +111,17 @@ fn name(errno: i32) -> &'static str {
     }
 }
 
-/// Runs cells, and has the calls of a kind answered that come after the first cell; `answer` is told how many cells are done.
+/// Runs cells, and has the calls of some kinds answered that come after the first cell; `answer` is told how many cells are done.
 pub fn hit(
     arguments: &[&str],
-    trap: Trap,
+    traps: &[Trap],
     mut answer: impl FnMut(&Call, usize) -> Answer + Send + 'static,
 ) -> Result<Ran, Miss> {
     let (mut synced, hits) = (0usize, Arc::new(AtomicUsize::new(0)));
     let count = hits.clone();
-    let ran = program::run(arguments, &[SYNC, trap], move |call| {
+    let ran = program::run(arguments, &[&[SYNC], traps].concat(), move |call| {
         synced += usize::from(call.trap == SYNC);
-        if call.trap != trap || synced < 2 {
+        if call.trap == SYNC || synced < 2 {
             return Answer::GoOn;
         }
         let answer = answer(call, synced - 1);
@@ -159,7 +159,7 @@ fn ioctl(&(ioctl, number, cell, errnos, verdict, named): &'static Ioctl) -> Row 
         }
         let mut seen = String::new();
         for (n, &errno) in errnos.iter().enumerate() {
-            let ran = hit(&arguments, Trap::Kvm(number), once(Answer::Errno(errno)))?;
+            let ran = hit(&arguments, &[Trap::Kvm(number)], once(Answer::Errno(errno)))?;
             let said = if verdict == Error { words(errno) } else { String::new() };
             seen = ran.costs_one(&sound, &[verdict], &[named, &[said.as_str()]].concat())?;
             if n == 0 && verdict == Error {
@@ -227,7 +227,7 @@ fn exit(&(id, fault, reason, words, why): &'static Exit) -> Row {
         let arguments = quiet(&[]);
         let sound = program::sound(&arguments)?;
         let mut left = true;
-        let ran = hit(&arguments, Trap::Kvm(RUN), move |call, _| {
+        let ran = hit(&arguments, &[Trap::Kvm(RUN)], move |call, _| {
             if !std::mem::take(&mut left) {
                 return Answer::GoOn;
             }
@@ -249,7 +249,7 @@ fn storm(errno: i32) -> [Row; 2] {
     let passes = Row::new(Group::Run, &id, [&fault, how, "nothing: all cells are as they were"], move || {
         let arguments = quiet(&[]);
         let mut left = 2_000;
-        let ran = hit(&arguments, Trap::Kvm(RUN), move |_, _| {
+        let ran = hit(&arguments, &[Trap::Kvm(RUN)], move |_, _| {
             left -= i32::from(left > 0);
             if left > 0 { Answer::Errno(errno) } else { Answer::GoOn }
         })?;
@@ -260,7 +260,7 @@ fn storm(errno: i32) -> [Row; 2] {
         Row::new(Group::Run, &format!("run-{name}-endless"), [&format!("{name} for ever"), how, seen], move || {
             let arguments = [&["--timeout", "1"], &quiet(&[])[..]].concat();
             let during = move |_: &Call, cells| if cells == 1 { Answer::Errno(errno) } else { Answer::GoOn };
-            let ran = hit(&arguments, Trap::Kvm(RUN), during)?;
+            let ran = hit(&arguments, &[Trap::Kvm(RUN)], during)?;
             ran.costs_one(&program::sound(&quiet(&[]))?, &[Timeout], &["the time was up"])
         });
     [passes, endless]
@@ -316,7 +316,7 @@ fn no_rip() -> Row {
         sound.insert("hostile/loop".to_owned(), (Timeout, "the time was up".to_owned()));
         let arguments = [&["--timeout", "1", "hostile/loop"], &good[..]].concat();
         for errno in [ENOMEM, EFAULT] {
-            hit(&arguments, Trap::Kvm(0x81), move |_, _| Answer::Errno(errno))?.unchanged(&sound)?;
+            hit(&arguments, &[Trap::Kvm(0x81)], move |_, _| Answer::Errno(errno))?.unchanged(&sound)?;
         }
         Ok("timeout: the time was up".to_owned())
     })

@@ -5,6 +5,7 @@ use crate::table::Miss;
 use kvm_memtype::judge::Verdict;
 use kvm_memtype::report::CellVerdict;
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -51,7 +52,10 @@ pub fn plain(command: Command) -> std::io::Result<Output> {
 
 /// What came of a run whose program ended so.
 pub fn ran(output: std::io::Result<Output>, results: Arc<tempfile::TempDir>) -> Result<Ran, Miss> {
-    let output = output.map_err(|error| Miss::Skip(format!("no system calls can be answered here: {error}")))?;
+    let output = output.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => Miss::Wrong(error.to_string()),
+        _ => Miss::Skip(format!("no system calls can be answered here: {error}")),
+    })?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     Ok(Ran { code: output.status.code(), said, cells: cells(&text), results })

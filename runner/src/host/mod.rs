@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod facts;
 pub mod hazard;
 pub mod kvm;
+pub mod limits;
 pub mod linux;
 pub mod mmio;
 pub mod module;
@@ -16,6 +17,6 @@ pub mod probe;
 pub mod quirks;
 pub mod rights;
 pub mod slot_type;
-mod sysfs;
+pub(crate) mod sysfs;
 
 pub use probe::{CLOCK, EMULATOR, Host, probe, vm_facts};

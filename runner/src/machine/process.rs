@@ -1,5 +1,6 @@
 //! A child process under watch: its output as it comes, its time limited, and no trace of it left behind.
 
+use crate::host::limits::limit;
 use std::fs::File;
 use std::io::{self, ErrorKind, PipeReader, PipeWriter, Read};
 use std::ops::ControlFlow;
@@ -10,6 +11,9 @@ use std::time::{Duration, Instant};
 
 /// Buffer of a pipe from the child. A UART in QEMU may lose bytes where the reader lags behind by more than this.
 const PIPE: libc::c_int = 1 << 20;
+
+/// The most descriptors of a child: an emulator has some tens.
+const MOST_FILES: u64 = 1024;
 
 /// After how much time without output a child is silent.
 const SILENCE: Duration = Duration::from_millis(200);
@@ -84,7 +88,7 @@ pub fn run<S>(
     let (Some(stdout), Some(stderr)) = (group.0.stdout.take(), group.0.stderr.take()) else {
         return Err(io::Error::other("a pipe to the child is missing"));
     };
-    let exit = pidfd(&group.0)?;
+    let exit = pidfd(group.0.id())?;
     let mut streams: Vec<(Stream, File)> =
         vec![(Stream::Stdout, OwnedFd::from(stdout).into()), (Stream::Stderr, OwnedFd::from(stderr).into())];
     streams.extend(pipe.map(|pipe| (Stream::Pipe, OwnedFd::from(pipe).into())));
@@ -126,8 +130,13 @@ pub fn run<S>(
 
 /// What the child does before it becomes the program.
 fn in_child(parent: u32, inherited: &[i32]) -> io::Result<()> {
+    limit(libc::RLIMIT_CORE, 0)?;
+    limit(libc::RLIMIT_NOFILE, MOST_FILES)?;
     // SAFETY: the calls take no pointers, and the descriptors were open in the parent when it forked.
     unsafe {
+        if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 {
+            return Err(io::Error::last_os_error());
+        }
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
             return Err(io::Error::last_os_error());
         }
@@ -166,10 +175,13 @@ impl Drop for Group {
     }
 }
 
-/// A descriptor that becomes readable when the child ends, pidfd_open(2).
-fn pidfd(child: &Child) -> io::Result<OwnedFd> {
+/// A descriptor that becomes readable when the child of that id ends, pidfd_open(2).
+///
+/// # Errors
+/// There is no such process, or no descriptor is left.
+pub(crate) fn pidfd(child: u32) -> io::Result<OwnedFd> {
     // SAFETY: the call takes no pointer.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -241,6 +253,12 @@ mod tests {
         let (output, cause) = shell("echo out; echo err >&2; echo more > /proc/self/fd/$PIPE; exit 3", 60_000);
         assert_eq!(output, ["out\n", "err\n", "more\n"]);
         assert!(matches!(cause, Cause::Exited(status) if status.code() == Some(3)));
+    }
+
+    #[test]
+    fn a_child_gains_no_privileges_and_dumps_no_core() {
+        let (output, _) = shell("grep NoNewPrivs /proc/self/status; ulimit -c; ulimit -n >&2", 60_000);
+        assert_eq!(output, ["NoNewPrivs:\t1\n0\n", "1024\n", ""]);
     }
 
     #[test]

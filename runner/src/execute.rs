@@ -5,7 +5,7 @@ use crate::host::hazard;
 use crate::machine::{Job, Limits, Machine, Observed};
 use crate::plan::Cell;
 use crate::results::{CellOutcome, CellResult};
-use crate::witness::{Choice, Watch};
+use crate::witness::{Choice, Watch, Watching};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -77,7 +77,7 @@ impl Execution<'_> {
                     vm: &cell.config,
                     limits,
                     module: &[],
-                    watch: watch.as_ref(),
+                    watch: watch.as_ref().map(|watch| watch as &dyn Watching),
                 };
                 let observed = self.machine.run(&job);
                 let witness = watch.map(Watch::end).unwrap_or_default();

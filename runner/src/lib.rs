@@ -22,6 +22,7 @@ pub mod replace;
 pub mod report;
 pub mod results;
 pub mod selftest;
+pub mod vmm;
 pub mod witness;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{elf, job, kvm, skip};
+use common::{confined, elf, job, kvm, skip};
 use kvm_memtype::host::device::{Devices, Named};
 use kvm_memtype::host::kvm::Kvm;
 use kvm_memtype::host::quirks::{QUIRKS, Quirks};
@@ -10,6 +10,7 @@ use kvm_memtype::machine::{End, Job, Limits, Line, Machine, Observed};
 use kvm_memtype::plan::vm::VmConfig;
 use std::time::Duration;
 use wire::host::HostRecord;
+use wire::layout::{CONSOLE_PORT, DOORBELL_PORT, EXIT_PORT, LINE_PORT, SERIAL_PORT, YIELD_PORT};
 use wire::needs::Needs;
 use wire::register::Register;
 use wire::step::{SlotApi, SlotMemory, Status, Step};
@@ -18,7 +19,7 @@ use wire::step::{SlotApi, SlotMemory, Status, Step};
 const SHORT: Limits = Limits { timeout: Duration::from_millis(300), output: 1 << 13 };
 
 fn run(code: &[u8]) -> Option<Observed> {
-    let machine = kvm()?;
+    let machine = confined(kvm()?);
     let (vm, elf) = (VmConfig::default(), elf(code));
     Some(machine.run(&job(&elf, &vm)).expect("the host runs the guest"))
 }
@@ -58,7 +59,7 @@ fn the_registers_of_a_new_vcpu_are_recorded() {
 
 #[test]
 fn a_guest_that_loops_runs_out_of_time() {
-    let Some(machine) = kvm() else { return };
+    let Some(machine) = kvm().map(confined) else { return };
     let (vm, elf) = (VmConfig::default(), elf(b"\xeb\xfe"));
     let observed = machine.run(&Job { limits: SHORT, ..job(&elf, &vm) }).expect("the host runs the guest");
     assert_eq!(observed.end, End::Timeout { rip: Some(0x10_0000) });
@@ -72,7 +73,7 @@ fn a_guest_that_halts_is_not_waited_for() {
 
 #[test]
 fn a_guest_that_halts_with_an_apic_runs_out_of_time() {
-    let Some(machine) = kvm() else { return };
+    let Some(machine) = kvm().map(confined) else { return };
     let (vm, elf) = (VmConfig::default(), elf(b"\xf4"));
     let job = Job { needs: Needs::APIC.and(Needs::cpus(2)), limits: SHORT, ..job(&elf, &vm) };
     let observed = machine.run(&job).expect("the host runs the guest");
@@ -113,7 +114,7 @@ fn whole_lines_are_taken_in_one_exit() {
 
 #[test]
 fn a_line_that_is_none_ends_the_vm() {
-    let Some(machine) = kvm() else { return };
+    let Some(machine) = kvm().map(confined) else { return };
     let end = |gpa, len| {
         let (vm, elf) = (VmConfig::default(), elf(&line_guest(gpa, len, b"a\n")));
         machine.run(&Job { limits: SHORT, ..job(&elf, &vm) }).expect("the host runs the guest").end
@@ -150,9 +151,41 @@ fn a_flood_of_mmio_is_cut_off() {
     assert_eq!(first, Some((0, 1, 0xd000_0000, 0xa5)));
 }
 
+/// A guest has the ports of wire/src/layout.rs and no other.
+#[test]
+fn behind_other_ports_there_is_nothing() {
+    let Some(machine) = kvm().map(confined) else { return };
+    const LAST: u32 = 0x1000;
+    let known = [SERIAL_PORT, CONSOLE_PORT, DOORBELL_PORT, LINE_PORT, EXIT_PORT, YIELD_PORT];
+    // in al, dx; cmp al, 0xff; jne to the last exit; mov al, 0; out dx, al
+    let access = |to_fail: u8| [&b"\xec\x3c\xff\x75"[..], &[to_fail], b"\xb0\0\xee"].concat();
+    // inc edx; cmp edx, LAST; jne to the loop; mov eax, 16; out 0xf4, eax
+    let next = |to_loop: i32| {
+        let last = LAST.to_le_bytes();
+        [&b"\xff\xc2\x81\xfa"[..], &last, b"\x0f\x85", &to_loop.to_le_bytes(), b"\xb8\x10\0\0\0\xe7\xf4"].concat()
+    };
+    let (access_size, next_size) = (access(0).len(), next(0).len());
+    // cmp dx, port; je to the next
+    let mut body = Vec::new();
+    for (left, port) in known.into_iter().enumerate().map(|(at, port)| (known.len() - 1 - at, port)) {
+        let skipped = (left * 7 + access_size) as u8;
+        body.extend([&b"\x66\x81\xfa"[..], &port.to_le_bytes(), &[0x74, skipped]].concat());
+    }
+    body.extend(access((3 + next_size) as u8));
+    let to_loop = -((body.len() + 14) as i32);
+    // xor edx, edx; the loop; mov eax, 17; out 0xf4, eax
+    let code = [&b"\x31\xd2"[..], &body, &next(to_loop), b"\xb8\x11\0\0\0\xe7\xf4"].concat();
+    let (vm, elf) = (VmConfig::default(), elf(&code));
+    let limits = Limits { timeout: Duration::from_secs(60), output: 1 << 13 };
+    let observed = machine.run(&Job { limits, ..job(&elf, &vm) }).expect("the host runs the guest");
+    assert_eq!(observed.end, End::Exit(16), "a port gives another byte than 0xff");
+    let silent = |line: &Line| matches!(line, Line::Host(HostRecord::Reset { .. }));
+    assert!(observed.log.iter().all(silent), "{:?}", observed.log);
+}
+
 #[test]
 fn a_step_is_done_recorded_and_answered() {
-    let Some(machine) = kvm() else { return };
+    let Some(machine) = kvm().map(confined) else { return };
     let step = Step::GetMsr { cpu: 0, index: 0x277 };
     // mov eax, block; out 0xe0, eax; mov rax, [block + 64] (the status); out 0xf4, eax; then the block, 64-byte aligned
     let block = 0x10_0040u32;
@@ -170,7 +203,7 @@ fn a_step_is_done_recorded_and_answered() {
 
 #[test]
 fn quirks_are_disabled_or_named_as_lacking() {
-    let Some(machine) = kvm() else { return };
+    let Some(machine) = kvm().map(confined) else { return };
     let elf = elf(b"\xf4");
     for (bit, (name, _)) in QUIRKS.into_iter().enumerate() {
         let vm = VmConfig { disable_quirks: Quirks(1 << bit), ..VmConfig::default() };
@@ -191,7 +224,7 @@ fn quirks_are_disabled_or_named_as_lacking() {
 
 #[test]
 fn a_doorbell_without_a_step_ends_the_vm() {
-    let Some(machine) = kvm() else { return };
+    let Some(machine) = kvm().map(confined) else { return };
     let ring = |block: u32, words: [u64; 8]| {
         let mut code = [&b"\xb8"[..], &block.to_le_bytes(), b"\xe7\xe0\xf4"].concat();
         code.resize(64, 0x90);
@@ -221,7 +254,7 @@ fn ring(machine: &impl Machine, step: Step) -> Line {
 
 #[test]
 fn without_devices_their_steps_are_not_done_and_cells_that_want_them_are_skipped() {
-    let Some(machine) = kvm() else { return };
+    let Some(machine) = kvm().map(confined) else { return };
     let gpa = 0xd000_0000;
     for step in [Step::PlugDma, Step::UnplugDma, Step::SetMmioSlot { slot: 1, gpa }] {
         let record = HostRecord::Step { step, status: Status::Invalid, value: 0 };
@@ -249,7 +282,7 @@ fn dma_is_plugged_where_there_is_a_provider() {
         Ok(devices) => devices,
         Err(error) => return skip(&error.to_string()),
     };
-    let machine = machine.with_devices(devices).expect("KVM takes any file");
+    let machine = confined(machine.with_devices(devices).expect("KVM takes any file"));
     let done = |step, status| Line::Host(HostRecord::Step { step, status, value: 0 });
     assert_eq!(ring(&machine, Step::PlugDma), done(Step::PlugDma, Status::Done));
     let unplugged = done(Step::UnplugDma, Status::Errno(libc::ENOENT.unsigned_abs()));
@@ -262,7 +295,7 @@ fn dma_is_plugged_where_there_is_a_provider() {
 
 #[test]
 fn a_slot_outside_the_window_is_refused() {
-    let Some(machine) = kvm() else { return };
+    let Some(machine) = kvm().map(confined) else { return };
     for (slot, gpa, pages) in
         [(0, 0xd000_0000, 1), (1, 0, 1), (1, 0xd000_0000, 0), (1, 0xd100_0000, 1), (1, u64::MAX << 12, 2)]
     {

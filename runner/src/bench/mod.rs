@@ -9,11 +9,12 @@ pub use synthetic::{MOST_POINTS, Recorded, ReportCost, measure};
 
 use crate::execute::Execution;
 use crate::guests;
-use crate::machine::kvm::{Failed, KvmMachine, boot};
+use crate::machine::kvm::{Failed, boot};
 use crate::machine::{Job, Limits, Line, Machine, MachineError, smallest};
 use crate::plan::Plan;
 use crate::plan::vm::VmConfig;
 use crate::results::CellOutcome;
+use crate::vmm::Confined;
 use crate::witness::Choice;
 use bare::Bare;
 use std::num::NonZeroUsize;
@@ -28,25 +29,29 @@ const EXITS: [u8; 8] = [0xb8, 0x10, 0, 0, 0, 0xe7, 0xf4, 0xf4];
 /// Family and test of the largest matrix of guest settings.
 pub const MATRIX: (&str, &str) = ("matrix", "fresh");
 
-/// A guest in a bare loop and in the embedded VMM.
+/// A guest in a bare loop, in the embedded VMM, and in that confined to a process of its own.
 #[derive(Debug)]
 pub struct VmCost {
     /// What the guest does.
     pub guest: &'static str,
     /// The bare ioctls, in microseconds a VM.
     pub bare: Spread,
-    /// The embedded VMM, in microseconds a VM.
+    /// The embedded VMM in this process, in microseconds a VM.
+    pub inside: Spread,
+    /// The embedded VMM in a confined process, as runs have it, in microseconds a VM.
     pub full: Spread,
-    /// The second by the first, round by round.
+    /// The third without the second, round by round: what confinement costs.
+    pub confinement: Spread,
+    /// The third by the first, round by round.
     pub ratio: Spread,
 }
 
 /// Measures VMs on one core: one that exits at its second instruction, which leaves nothing but the VMM, and one that
-/// reports as tests do. Bare and full take turns, so that a busy host slows both.
+/// reports as tests do. They take turns, so that a busy host slows both.
 ///
 /// # Errors
 /// A VM could not be made or run.
-pub fn vms(machine: &KvmMachine) -> Result<[VmCost; 2], MachineError> {
+pub fn vms(machine: &Confined) -> Result<[VmCost; 2], MachineError> {
     let boot = guests::find("boot").ok_or("it is not embedded").failed("cannot find the boot guest")?;
     Ok([
         vm_cost(machine, "a guest that exits at once", &smallest::elf(&EXITS), 500)?,
@@ -54,25 +59,30 @@ pub fn vms(machine: &KvmMachine) -> Result<[VmCost; 2], MachineError> {
     ])
 }
 
-fn vm_cost(machine: &KvmMachine, guest: &'static str, elf: &[u8], rounds: usize) -> Result<VmCost, MachineError> {
-    let (run, test) = (1, "hello");
+fn vm_cost(confined: &Confined, guest: &'static str, elf: &[u8], rounds: usize) -> Result<VmCost, MachineError> {
+    let (run, test, machine) = (1, "hello", confined.machine());
     let yardstick = Bare::new(machine, elf, &boot::command_line(run, test))?;
     let vm = VmConfig::default();
     let job = Job { elf, run, test, needs: Needs::NONE, vm: &vm, limits: Limits::default(), module: &[], watch: None };
-    let (mut bare, mut full) = (Vec::new(), Vec::new());
+    let (mut bare, mut inside, mut full) = (Vec::new(), Vec::new(), Vec::new());
     // The first rounds fill caches.
     for round in 0..rounds + rounds / 10 {
         let start = Instant::now();
         yardstick.run(machine)?;
-        let middle = Instant::now();
+        let first = Instant::now();
         machine.run(&job)?;
+        let second = Instant::now();
+        confined.run(&job)?;
         if round >= rounds / 10 {
-            bare.push((middle - start).as_secs_f64() * 1e6);
-            full.push(middle.elapsed().as_secs_f64() * 1e6);
+            bare.push((first - start).as_secs_f64() * 1e6);
+            inside.push((second - first).as_secs_f64() * 1e6);
+            full.push(second.elapsed().as_secs_f64() * 1e6);
         }
     }
     let ratio = bare.iter().zip(&full).map(|(bare, full)| full / bare).collect();
-    Ok(VmCost { guest, bare: Spread::of(bare), full: Spread::of(full), ratio: Spread::of(ratio) })
+    let confinement = inside.iter().zip(&full).map(|(inside, full)| full - inside).collect();
+    let [bare, inside, full, confinement, ratio] = [bare, inside, full, confinement, ratio].map(Spread::of);
+    Ok(VmCost { guest, bare, inside, full, confinement, ratio })
 }
 
 /// What a boot of a guest took that times pages.
@@ -88,7 +98,7 @@ pub struct TimedCost {
 ///
 /// # Errors
 /// The VM could not be made or run.
-pub fn timed(machine: &KvmMachine) -> Result<TimedCost, MachineError> {
+pub fn timed(machine: &Confined) -> Result<TimedCost, MachineError> {
     let (family, test) = MATRIX;
     let guest = guests::find(family).ok_or("it is not embedded").failed("cannot find the guest of the matrix")?;
     let (run, vm) = (1, VmConfig::default());
@@ -117,7 +127,7 @@ pub struct PlanCost {
 ///
 /// # Errors
 /// A cell's VM could not be run.
-pub fn plan(machine: &KvmMachine, plan: &Plan, jobs: NonZeroUsize) -> Result<PlanCost, MachineError> {
+pub fn plan(machine: &Confined, plan: &Plan, jobs: NonZeroUsize) -> Result<PlanCost, MachineError> {
     let witness = Choice::default();
     let (limits, before) = (Limits::default(), |_: &_, _| Ok(()));
     let execution = Execution { machine, limits, witness: &witness, jobs, before: &before, stop: &|| false };

@@ -158,6 +158,9 @@ pub enum Verb {
         /// The shell.
         shell: Shell,
     },
+    /// Be a process that makes VMMs, of which the runner starts one itself.
+    #[command(hide = true, name = crate::vmm::VERB)]
+    Vmm,
     /// Write the man pages to a directory.
     Man {
         /// The directory; it is made if it is not there.

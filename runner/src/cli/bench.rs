@@ -8,6 +8,7 @@ use crate::bench;
 use crate::guests;
 use crate::machine::kvm::KvmMachine;
 use crate::report::{HtmlSide, Outcome};
+use crate::vmm::{self, Confined};
 use std::fs;
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -63,12 +64,15 @@ fn of_vms(cli: &Cli) -> Done {
     let mut out = stdout();
     match KvmMachine::open() {
         Ok(machine) => {
-            writeln!(out, "A VM made, run and taken down; medians with quartiles, bare and embedded in turns:")?;
+            let machine = Confined::new(machine, vmm::PROGRAM)?;
+            writeln!(out, "A VM made, run and taken down; medians with quartiles, the three in turns:")?;
             for cost in bench::vms(&machine)? {
                 writeln!(out, "  {}", cost.guest)?;
                 writeln!(out, "    bare loop of the same ioctls  {:.0} us", cost.bare)?;
+                writeln!(out, "    embedded VMM, unconfined      {:.0} us", cost.inside)?;
                 writeln!(out, "    embedded VMM                  {:.0} us", cost.full)?;
-                writeln!(out, "    ratio                         {:.2}", cost.ratio)?;
+                writeln!(out, "    confinement, the difference   {:.0} us", cost.confinement)?;
+                writeln!(out, "    ratio to the bare loop        {:.2}", cost.ratio)?;
             }
             let (_, plan) = Knowledge::load(cli.config.as_deref())?.plan(SUITE, &[])?;
             writeln!(out, "\nCells of suite {SUITE}, neither kept nor judged:")?;

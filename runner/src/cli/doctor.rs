@@ -6,12 +6,14 @@ use super::{Done, Failure};
 use crate::host::doctor::{self, Section};
 use crate::report::Outcome;
 use crate::results::{self, Boot, Intent};
+use crate::vmm::shown;
 use std::io::Write;
 use std::path::Path;
 
 /// Examines the host and prints what was found, and which destructive cells did not end.
 pub fn doctor(cli: &Cli, args: &Doctor) -> Done {
     let mut report = doctor::examine();
+    report.sections.push(Section { title: "Confinement of VMMs", rows: shown::rows() });
     report.sections.extend(destructive(&cli.results)?);
     let mut out = stdout();
     match args.format {

@@ -29,6 +29,7 @@ use crate::machine::MachineError;
 use crate::model::policy::PolicyError;
 use crate::report::Outcome;
 use crate::results::{MergeError, ResultsError};
+use crate::vmm;
 use args::{Cli, Verb};
 use std::io;
 use std::process::ExitCode;
@@ -64,6 +65,7 @@ pub fn main(cli: &Cli) -> ExitCode {
         Verb::Selftest(args) => selftest::selftest(args),
         Verb::Extract(args) => files::extract(args),
         Verb::Completions { shell } => files::completions(*shell),
+        Verb::Vmm => return vmm::main(),
         Verb::Man { dir } => files::man(dir),
     };
     let (code, said) = match done {

@@ -8,7 +8,7 @@ use crate::host::vm_facts;
 use crate::judge::Judge;
 use crate::machine::{Job, Limits, Machine, Observed};
 use crate::plan::vm::VmConfig;
-use crate::witness::{Choice, Watch};
+use crate::witness::{Choice, Watch, Watching};
 use std::collections::BTreeMap;
 use wire::needs::Needs;
 
@@ -66,7 +66,7 @@ impl Runner for Machinery<'_> {
             needs: self.needs.and(Needs::cpus(history.cpus)),
             vm,
             limits: self.limits.for_test(history.points(), self.needs),
-            watch: watch.as_ref(),
+            watch: watch.as_ref().map(|watch| watch as &dyn Watching),
         };
         let observed = self.machine.run(&job);
         let witness = watch.map(Watch::end).unwrap_or_default();

@@ -20,6 +20,16 @@ pub struct Linux {
 }
 
 impl Linux {
+    /// One that another process has read: its file, what is in it, and its release.
+    pub fn handed(path: PathBuf, vmlinux: Vec<u8>, release: String) -> Linux {
+        Linux { path, vmlinux, release }
+    }
+
+    /// Its file and its release.
+    pub fn named(&self) -> (&Path, &str) {
+        (&self.path, &self.release)
+    }
+
     /// Reads the file.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::{fmt, io};
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
 use vm_memory::{FileOffset, MmapRegion};
@@ -67,10 +68,17 @@ pub fn first_bar(device: &Device) -> Option<(usize, u64)> {
 /// A page of the host's physical memory, such as the first of a memory BAR, mapped anew for each VM.
 #[derive(Debug)]
 pub struct HostMmio {
-    file: File,
-    /// Where in the file the page is.
-    offset: u64,
+    page: Page,
     what: String,
+}
+
+/// Where the page comes from.
+#[derive(Debug)]
+enum Page {
+    /// At this place in a file.
+    File(File, u64),
+    /// It is mapped, and its file closed.
+    Mapped(Arc<MmapRegion>),
 }
 
 impl HostMmio {
@@ -126,7 +134,7 @@ impl HostMmio {
         };
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(cannot)?;
         let what = format!("{address} BAR {number}");
-        let mmio = HostMmio { file, offset: 0, what };
+        let mmio = HostMmio { page: Page::File(file, 0), what };
         let cannot = |error| DeviceError::io(format!("cannot map a page of {}", path.display()), error);
         mmio.map().map_err(cannot)?;
         Ok(mmio)
@@ -149,7 +157,7 @@ impl HostMmio {
             DeviceError::io(format!("cannot map {what}, physical address {address:#x}{advice}"), error)
         };
         let file = OpenOptions::new().read(true).write(true).open(root.join("dev/mem")).map_err(cannot)?;
-        let page = HostMmio { file, offset: address, what: what.to_owned() };
+        let page = HostMmio { page: Page::File(file, address), what: what.to_owned() };
         page.map().map_err(cannot)?;
         Ok(page)
     }
@@ -159,20 +167,44 @@ impl HostMmio {
         &self.what
     }
 
+    /// What another process takes it from: the file, if it is not mapped yet, and the place in that.
+    pub fn parts(&self) -> Option<(&File, u64)> {
+        match &self.page {
+            Page::File(file, offset) => Some((file, *offset)),
+            Page::Mapped(_) => None,
+        }
+    }
+
+    /// The page of another process, of its [`parts`](HostMmio::parts) and its description, mapped for good. The file, which
+    /// may hold more than the page, is closed.
+    ///
+    /// # Errors
+    /// As [`map`](HostMmio::map).
+    pub fn handed(file: File, offset: u64, what: String) -> io::Result<HostMmio> {
+        let page = HostMmio { page: Page::File(file, offset), what };
+        let region = page.map()?;
+        Ok(HostMmio { page: Page::Mapped(region), ..page })
+    }
+
     /// Maps the page.
     ///
     /// # Errors
     /// What mmap says: a kernel in lockdown forbids it, and one with CONFIG_IO_STRICT_DEVMEM for a BAR in use.
-    pub fn map(&self) -> io::Result<MmapRegion> {
-        MmapRegionBuilder::new(PAGE)
+    pub fn map(&self) -> io::Result<Arc<MmapRegion>> {
+        let (file, offset) = match &self.page {
+            Page::File(file, offset) => (file, *offset),
+            Page::Mapped(region) => return Ok(region.clone()),
+        };
+        let region = MmapRegionBuilder::new(PAGE)
             .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
             .with_mmap_flags(libc::MAP_SHARED)
-            .with_file_offset(FileOffset::new(self.file.try_clone()?, self.offset))
+            .with_file_offset(FileOffset::new(file.try_clone()?, offset))
             .build()
             .map_err(|error| match error {
                 MmapRegionError::Mmap(error) => error,
                 other => io::Error::other(other),
-            })
+            })?;
+        Ok(Arc::new(region))
     }
 }
 

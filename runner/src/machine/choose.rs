@@ -8,6 +8,7 @@ use crate::guests;
 use crate::host::cpu::Cpu;
 use crate::host::device::Devices;
 use crate::plan::vm::VmConfig;
+use crate::vmm::{self, Confined};
 use std::fmt;
 use wire::layout::EXIT_DONE;
 use wire::needs::Needs;
@@ -78,6 +79,7 @@ fn kvm(devices: Devices, pins: &[usize]) -> Result<Box<dyn Machine>, MachineErro
         MachineError { what: format!("{trouble}. {advice}"), source: None }
     })?;
     let machine = machine.with_devices(devices).failed("a device that was named cannot be used")?.pinned(pins);
+    let machine = Confined::new(machine, vmm::PROGRAM)?;
     preflight(&machine)?;
     Ok(Box::new(machine))
 }

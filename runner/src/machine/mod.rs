@@ -18,7 +18,7 @@ pub mod smallest;
 
 use crate::host::facts::Facts;
 use crate::plan::vm::VmConfig;
-use crate::witness::{Watch, Witnessed};
+use crate::witness::{Watching, Witnessed};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -45,7 +45,7 @@ pub struct Job<'a> {
     /// When to give up.
     pub limits: Limits,
     /// The witnesses on the host's side, if any.
-    pub watch: Option<&'a Watch<'a>>,
+    pub watch: Option<&'a dyn Watching>,
 }
 
 /// When a machine gives up on a guest.

@@ -24,5 +24,5 @@ pub use kind::{Kind, Kinds};
 pub(crate) use kmsg::KernelLog;
 pub use sptes::is_used;
 pub(crate) use tracer::Traced;
-pub use watch::{Watch, Witnesses};
+pub use watch::{Wants, Watch, Watching, Witnesses};
 pub use witnessed::Witnessed;

@@ -2,11 +2,40 @@
 
 use super::kmsg::KernelLog;
 use super::tracer::{Traced, Tracer};
-use super::{Kind, Kinds, Witnessed, once, stats, taint};
-use crate::machine::kvm::sys::thread_id;
-use std::os::fd::AsRawFd;
+use super::{Kind, Kinds, Witnessed, once, taint};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use wire::host::HostRecord;
+
+/// What a VMM owes the witnesses of a cell, and what they tell it. It is plain data, so that the VMM may live in another
+/// process than the witnesses, which need privileges.
+pub trait Watching: fmt::Debug + Sync {
+    /// What is asked of the VMM.
+    fn wants(&self) -> Wants;
+
+    /// This thread runs a vCPU of the cell's VM from now on.
+    fn thread(&self, thread: libc::pid_t);
+
+    /// The changes of SPTEs and the zaps since the last time.
+    fn sptes(&self) -> Vec<HostRecord>;
+
+    /// Something is missing of what was witnessed.
+    fn gap(&self, what: &str);
+
+    /// KVM's statistics of the VM and its vCPUs at its end, added up.
+    fn stats(&self, stats: BTreeMap<String, u64>);
+}
+
+/// What witnesses ask of a VMM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wants {
+    /// That it names its threads, and takes the changes of SPTEs into its log.
+    pub trace: bool,
+    /// That it reads KVM's statistics.
+    pub stats: bool,
+}
 
 /// The witnesses of a run.
 #[derive(Debug, Default)]
@@ -74,19 +103,21 @@ struct Cell {
     witnessed: Witnessed,
 }
 
-impl Watch<'_> {
-    /// The calling thread runs a vCPU of the cell's VM from now on.
-    pub fn thread(&self) {
+impl Watching for Watch<'_> {
+    fn wants(&self) -> Wants {
+        Wants { trace: self.witnesses.tracer.is_some(), stats: self.witnesses.kinds.0.contains(&Kind::Stats) }
+    }
+
+    fn thread(&self, thread: libc::pid_t) {
         let mut cell = lock(&self.cell);
-        cell.traced.threads.insert(thread_id());
+        cell.traced.threads.insert(thread);
         let heard = self.witnesses.tracer.as_ref().map(|tracer| lock(tracer).listen(&cell.traced.threads));
         if let Some(Err(error)) = heard {
             cell.witnessed.gaps.push(error);
         }
     }
 
-    /// The changes of SPTEs and the zaps since the last time.
-    pub fn sptes(&self) -> Vec<HostRecord> {
+    fn sptes(&self) -> Vec<HostRecord> {
         let Some(tracer) = &self.witnesses.tracer else { return Vec::new() };
         let mut cell = lock(&self.cell);
         lock(tracer).drain(&mut cell.traced).unwrap_or_else(|error| {
@@ -95,21 +126,16 @@ impl Watch<'_> {
         })
     }
 
-    /// Something is missing of what was witnessed.
-    pub fn gap(&self, what: &str) {
+    fn gap(&self, what: &str) {
         lock(&self.cell).witnessed.gaps.push(what.to_owned());
     }
 
-    /// Reads KVM's statistics of a VM or a vCPU, at its end.
-    pub fn stats(&self, of: &impl AsRawFd) {
-        if self.witnesses.kinds.0.contains(&Kind::Stats) {
-            let mut cell = lock(&self.cell);
-            if let Err(error) = stats::add(of, &mut cell.witnessed.stats) {
-                cell.witnessed.gaps.push(format!("KVM's statistics cannot be read (KVM_GET_STATS_FD): {error}"));
-            }
-        }
+    fn stats(&self, stats: BTreeMap<String, u64>) {
+        lock(&self.cell).witnessed.stats = stats;
     }
+}
 
+impl Watch<'_> {
     /// Ends the watch, when the VM is gone: what a kernel has to say of the end belongs to the cell.
     pub fn end(self) -> Witnessed {
         let Cell { mut traced, mut witnessed } = self.cell.into_inner().unwrap_or_else(PoisonError::into_inner);

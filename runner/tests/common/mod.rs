@@ -12,12 +12,18 @@ use kvm_memtype::machine::kvm::KvmMachine;
 pub use kvm_memtype::machine::smallest::elf;
 use kvm_memtype::machine::{Job, Limits};
 use kvm_memtype::plan::vm::VmConfig;
+use kvm_memtype::vmm::Confined;
 use std::time::Duration;
 use wire::needs::Needs;
 
 /// /dev/kvm, or a skip.
 pub fn kvm() -> Option<KvmMachine> {
     KvmMachine::open().map_err(|reason| skip(&reason.to_string())).ok()
+}
+
+/// The machine in processes of its own, as the runner uses it.
+pub fn confined(machine: KvmMachine) -> Confined {
+    Confined::new(machine, env!("CARGO_BIN_EXE_kvm-memtype")).expect("a process for VMs")
 }
 
 /// A job that runs `elf` for ten seconds at most, which only a guest that hangs needs, and lets it say little.

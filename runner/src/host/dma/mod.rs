@@ -144,6 +144,11 @@ impl Provider {
         self.opened.file.as_ref()
     }
 
+    /// One that another process has opened and keeps for as long as this lives.
+    pub fn handed(spec: Spec, file: Option<File>) -> Provider {
+        Provider { spec, opened: Opened { file, _container: None, _made: None } }
+    }
+
     /// The stub with a file of any kind.
     #[cfg(test)]
     pub(crate) fn of_any_file() -> Provider {

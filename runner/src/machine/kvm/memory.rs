@@ -3,8 +3,9 @@
 use crate::host::mmio::HostMmio;
 use crate::machine::memfd;
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
 use vm_memory::{FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
 use wire::needs::Needs;
@@ -19,7 +20,7 @@ const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 /// Memory for a memslot. It goes when this is dropped.
 #[derive(Debug)]
 pub struct Memory {
-    region: MmapRegion,
+    region: Arc<MmapRegion>,
     /// Where in the region the memory starts: transparent huge pages have to be aligned.
     offset: usize,
     size: usize,
@@ -86,7 +87,7 @@ impl Memory {
                 (region, (start + 1).next_multiple_of(LARGE) - start)
             }
         };
-        let memory = Memory { region, offset, size, kind: Some(kind) };
+        let memory = Memory { region: Arc::new(region), offset, size, kind: Some(kind) };
         let advice = if kind == SlotMemory::Thp { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
         memory.hold(whole, advice);
         if kind.page_size() > SlotMemory::Small.page_size() {
@@ -189,9 +190,26 @@ fn huge(address: usize) -> io::Result<usize> {
     kib.map(|kib| kib << 10).ok_or_else(|| io::Error::other(format!("AnonHugePages in /proc/self/smaps is {line}")))
 }
 
+/// /proc/self/smaps, which is opened once: a process that is confined opens no file.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn mappings() -> io::Result<&'static Mutex<File>> {
+    static FILE: OnceLock<Mutex<File>> = OnceLock::new();
+    if let Some(file) = FILE.get() {
+        return Ok(file);
+    }
+    let file = File::open("/proc/self/smaps")?;
+    Ok(FILE.get_or_init(|| Mutex::new(file)))
+}
+
 /// What /proc/self/smaps has in the line `name` of the mapping that holds `address`.
 fn smaps(address: usize, name: &str) -> io::Result<String> {
-    let text = fs::read_to_string("/proc/self/smaps")?;
+    let mut text = String::new();
+    let mut file = mappings()?.lock().unwrap_or_else(PoisonError::into_inner);
+    file.rewind()?;
+    // Not as a file, whose size it would ask for first: that is 0 here, and another system call.
+    Read::by_ref(&mut *file).take(u64::MAX).read_to_string(&mut text)?;
     let holds = |line: &&str| {
         let area = line.split(' ').next().and_then(|area| area.split_once('-'));
         area.is_some_and(|(from, to)| {
@@ -215,7 +233,7 @@ mod tests {
             let memory = Memory::new(kind, 4 << 12).unwrap();
             let flags = smaps(memory.as_ptr() as usize, "VmFlags:").unwrap();
             let has = |flag: &str| flags.split_whitespace().any(|it| it == flag);
-            assert!(has("nh") || !fs::exists(THP).unwrap(), "{flags}");
+            assert!(has("nh") || !std::fs::exists(THP).unwrap(), "{flags}");
             let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
             // SAFETY: the structure is the one that the call fills.
             assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) }, 0);

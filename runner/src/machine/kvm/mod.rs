@@ -3,7 +3,7 @@
 pub(crate) mod boot;
 mod deadline;
 mod linux;
-mod memory;
+pub(crate) mod memory;
 mod mptable;
 mod slots;
 pub(crate) mod steps;
@@ -27,7 +27,9 @@ use crate::plan::vm::VmConfig;
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::Kvm;
 use memory::Memory;
+use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
+use std::os::fd::{AsRawFd, RawFd};
 use vfio::Vfio;
 use wire::needs::Needs;
 use wire::step::{Hazard, SlotType};
@@ -57,7 +59,7 @@ impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> Failed<T> for Result<
 
 /// A KVM that is wrong on purpose: RDMSR of one MSR gives the guest this value, whatever the MSR holds. Done by
 /// KVM_X86_SET_MSR_FILTER, so the guest cannot know.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Lie {
     /// The MSR.
     pub index: u32,
@@ -65,7 +67,7 @@ pub struct Lie {
     pub value: u64,
 }
 
-/// The machine `kvm`.
+/// The machine `kvm`, in the threads of this process. [`Confined`](crate::vmm::Confined) puts it into processes of its own.
 #[derive(Debug)]
 pub struct KvmMachine {
     kvm: Kvm,
@@ -148,6 +150,22 @@ impl KvmMachine {
     /// reaches it.
     pub fn lying(self, lie: Lie) -> Self {
         KvmMachine { lie: Some(lie), ..self }
+    }
+
+    /// What makes it another one than [`open`](KvmMachine::open) gives: devices, CPUs, and a planted fault.
+    pub fn parts(&self) -> (&Devices, &[usize], Option<Lie>) {
+        (&self.devices, &self.pins, self.lie)
+    }
+
+    /// With these parts, which were tried elsewhere.
+    pub fn of_parts(self, devices: Devices, pins: Vec<usize>, lie: Option<Lie>) -> Self {
+        KvmMachine { devices, pins, lie, ..self }
+    }
+
+    /// The descriptors that VMs are made of.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        let provider = self.dma().and_then(Provider::file).map(AsRawFd::as_raw_fd);
+        std::iter::once(self.kvm.as_raw_fd()).chain(provider)
     }
 
     /// The KVM behind it.

@@ -8,12 +8,13 @@ use super::{Failed, KvmMachine, Lie, boot, linux, sys};
 use crate::host::quirks::Quirks;
 use crate::machine::log::{Full, Log};
 use crate::machine::{End, Job, MachineError, Observed};
-use crate::witness::Witnessed;
+use crate::witness::{Watching, Witnessed, stats};
 use kvm_bindings::{
     KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER, kvm_enable_cap,
     kvm_userspace_memory_region,
 };
 use kvm_ioctls::{MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VcpuExit, VcpuFd, VmFd};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Scope;
@@ -199,22 +200,34 @@ impl<'a> Vm<'a> {
         }
     }
 
+    /// The witnesses, if they trace.
+    fn traced(&self) -> Option<&dyn Watching> {
+        self.job.watch.filter(|watch| watch.wants().trace)
+    }
+
     /// Puts into the log how SPTEs have changed since the last time, if that is watched.
     pub fn note_sptes(&self) {
-        self.job.watch.iter().flat_map(|watch| watch.sptes()).for_each(|change| self.note(change));
+        self.traced().iter().flat_map(|watch| watch.sptes()).for_each(|change| self.note(change));
     }
 
     /// What the witnesses have to say at the end, while the VM is still there.
     fn last_words(&self) {
         let Some(watch) = self.job.watch else { return };
-        for change in watch.sptes() {
+        for change in self.traced().iter().flat_map(|watch| watch.sptes()) {
             if let Err(Full) = lock(&self.log).host(change) {
                 watch.gap("the log has no room for the last changes of SPTEs");
                 break;
             }
         }
-        watch.stats(&self.fd);
-        self.cpus.iter().for_each(|cpu| watch.stats(&*lock(&cpu.fd)));
+        if watch.wants().stats {
+            let mut sums = BTreeMap::new();
+            let read = stats::add(&self.fd, &mut sums);
+            let each = self.cpus.iter().map(|cpu| stats::add(&*lock(&cpu.fd), &mut sums));
+            for error in std::iter::once(read).chain(each).filter_map(Result::err) {
+                watch.gap(&format!("KVM's statistics cannot be read (KVM_GET_STATS_FD): {error}"));
+            }
+            watch.stats(sums);
+        }
     }
 
     /// Ends the VM, unless it has ended, and wakes every vCPU, which then sees that.
@@ -239,8 +252,8 @@ impl<'a> Vm<'a> {
             Ok(pinned) => pinned,
             Err(error) => return self.finish(Err(error)),
         };
-        if let Some(watch) = self.job.watch {
-            watch.thread();
+        if let Some(watch) = self.traced() {
+            watch.thread(sys::thread_id());
         }
         let left = self.deadline.saturating_duration_since(Instant::now());
         match Deadline::new(left).failed("cannot make a timer") {

@@ -129,7 +129,7 @@ pub fn hit(
         answer
     })?;
     match hits.load(Ordering::Relaxed) {
-        0 => Err(Miss::Wrong(format!("nothing was hit; code {:?}: {}", ran.code, ran.said))),
+        0 => Err(Miss::Wrong(format!("nothing was hit; code {:?}, {:?}: {}", ran.code, ran.cells, ran.said))),
         _ => Ok(ran),
     }
 }
@@ -316,7 +316,7 @@ fn no_rip() -> Row {
         sound.insert("hostile/loop".to_owned(), (Timeout, "the time was up".to_owned()));
         let arguments = [&["--timeout", "1", "hostile/loop"], &good[..]].concat();
         for errno in [ENOMEM, EFAULT] {
-            hit(&arguments, &[Trap::Kvm(0x81)], move |_, _| Answer::Errno(errno))?.unchanged(&sound)?;
+            program::run(&arguments, &[Trap::Kvm(0x81)], move |_| Answer::Errno(errno))?.unchanged(&sound)?;
         }
         Ok("timeout: the time was up".to_owned())
     })

@@ -160,7 +160,7 @@ proptest! {
         const PAGE_SIZE: u64 = 0x1000;
         const SIZE: u64 = 32 * PAGE_SIZE;
         let pairs: Vec<_> = ranges.iter().map(|&(n, log, hole, memtype)| {
-            let (base, mask) = pair(n * PAGE_SIZE << 3, PAGE_SIZE << log, memtype);
+            let (base, mask) = pair((n * PAGE_SIZE) << 3, PAGE_SIZE << log, memtype);
             (base, mask & !(hole * PAGE_SIZE))
         }).collect();
         let (all, gpa) = (msrs(flags | Wb as u64, &pairs), at * SIZE);

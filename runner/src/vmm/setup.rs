@@ -135,7 +135,7 @@ mod tests {
         let Ok(machine) = KvmMachine::open() else { return crate::skip::skip("no /dev/kvm") };
         let devices = Devices {
             dma: Some(Provider::of_any_file()),
-            linux: Some(Linux::of(b"a kernel".to_vec())),
+            linux: Some(Linux::unnamed(b"a kernel".to_vec())),
             ..Devices::default()
         };
         let machine = machine.of_parts(devices, vec![1, 0], Some(Lie { index: 0x277, value: 7 }));

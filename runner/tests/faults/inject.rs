@@ -45,6 +45,8 @@ pub enum Answer {
     Errno(i32),
     /// It is not done, and returns 0.
     Done,
+    /// It does not return, and no signal wakes it but one that kills.
+    Never,
 }
 
 const KVMIO: u64 = 0xae;
@@ -252,6 +254,7 @@ fn supervise(listener: &OwnedFd, traps: &[Trap], mut decide: impl FnMut(&Call) -
             Answer::GoOn => (0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32),
             Answer::Errno(errno) => (-errno, 0),
             Answer::Done => (0, 0),
+            Answer::Never => continue,
         };
         let mut answer = libc::seccomp_notif_resp { id: asked.id, val: 0, error, flags };
         // SAFETY: the structure is the one that the ioctl reads. It fails where the caller is gone.

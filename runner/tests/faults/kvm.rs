@@ -241,6 +241,18 @@ fn exit(&(id, fault, reason, words, why): &'static Exit) -> Row {
     })
 }
 
+/// A thread that does not come back out of KVM_RUN, whatever signal it gets.
+fn stuck() -> Row {
+    let how = "KVM_RUN does not return, and no signal but SIGKILL wakes it";
+    let seen = "one cell is `error`: its VMM was killed";
+    Row::new(Group::Run, "run-stuck", ["a vCPU's thread is stuck in KVM_RUN", how, seen], || {
+        let arguments = [&["--timeout", "1"], &quiet(&[])[..]].concat();
+        let during = |_: &Call, cells| if cells == 1 { Answer::Never } else { Answer::GoOn };
+        let ran = hit(&arguments, &[Trap::Kvm(RUN)], during)?;
+        ran.costs_one(&program::sound(&quiet(&[]))?, &[Error], &["was killed"])
+    })
+}
+
 /// Interruptions: so many in a row do no harm, and without an end they are a time-out.
 fn storm(errno: i32) -> [Row; 2] {
     let name = name(errno);
@@ -326,5 +338,5 @@ fn no_rip() -> Row {
 pub fn rows() -> Vec<Row> {
     let storms = [EINTR, EAGAIN].into_iter().flat_map(storm);
     let exits = EXITS.iter().map(exit);
-    IOCTLS.iter().map(ioctl).chain([no_rip(), probing()]).chain(exits).chain(storms).collect()
+    IOCTLS.iter().map(ioctl).chain([no_rip(), probing()]).chain(exits).chain(storms).chain([stuck()]).collect()
 }

@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn the_same_number_draws_the_same_input_and_others_others() {
         let inputs = vec![("a".to_owned(), b"w 2ff 806 .\nr 277 1=0\n".to_vec()), ("b".to_owned(), Vec::new())];
-        let corpus = Corpus { inputs, words: vec![b"w".to_vec()] };
+        let corpus = Corpus { inputs, slow: Vec::new(), words: vec![b"w".to_vec()] };
         let draw = |seed, number| {
             let mut input = Vec::new();
             draw(&corpus, seed, number, &mut input);

@@ -65,7 +65,7 @@ impl Work<'_> {
     pub fn all(&self, executions: u64, time: Duration) -> bool {
         on_signals();
         let (mut taken, mut input, mut done) = (Taken::default(), Vec::with_capacity(256 << 10), 0);
-        for (name, input) in &self.corpus.inputs {
+        for (name, input) in self.corpus.inputs.iter().chain(&self.corpus.slow) {
             if let Err(wrong) = self.one(input, &mut taken) {
                 println!("{}: {wrong} on {name} of the corpus", self.input.name);
                 return false;

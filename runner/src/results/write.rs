@@ -8,6 +8,8 @@ use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Writes one run; no other process can write to it meanwhile.
 #[derive(Debug)]
@@ -144,12 +146,19 @@ impl Drop for Writer {
     }
 }
 
-/// Locks a run's file until its writer is gone.
+/// Locks a run's file until its writer is gone. A writer that has just ended may be followed for a moment by a child of its own
+/// that it made then and that has not begun its program yet: it has the file open as well.
 fn lock(file: &File, dir: &Path) -> Result<(), ResultsError> {
-    file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => ResultsError::Locked { dir: dir.to_owned() },
-        TryLockError::Error(source) => ResultsError::io("lock", &dir.join(OBSERVATIONS))(source),
-    })
+    const PATIENCE: Duration = Duration::from_millis(300);
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => thread::sleep(PATIENCE / 30),
+            Err(TryLockError::WouldBlock) => return Err(ResultsError::Locked { dir: dir.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(ResultsError::io("lock", &dir.join(OBSERVATIONS))(source)),
+        }
+    }
 }
 
 /// Syncs a directory, so that what was made in it is found again after a crash of the host.

@@ -91,8 +91,8 @@ const NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP;
 
-/// The filters, to be set in this order. What the second does not allow ends in SIGSYS. The first answers clone3, whose
-/// flags no filter can see, as a kernel without it, so that threads are made by clone.
+/// The filters, to be set in this order. What the second, of VMMs, does not allow ends in SIGSYS. The first, which leaves all
+/// else as it is, answers clone3, whose flags no filter can see, as a kernel without it, so that threads are made by clone.
 ///
 /// # Errors
 /// None, unless the list above is not one.

@@ -181,39 +181,20 @@ function changeKind(kind, cells, from, to) {
 function differencesTable(differences) {
   const list = (values) =>
     values.length > 8 ? `${values.slice(0, 8).join(", ")} and ${values.length - 8} more` : values.join(", ");
-  return h(
-    "div",
-    { class: "wide" },
-    h(
-      "table",
-      { class: "plain" },
+  return table(
+    "plain",
+    ["VM", "page", "CD", "seen before", "seen now", "MTRR × PAT", "cells"],
+    differences.map(({ vm, target, cd, before, now, cells, at }) =>
       h(
-        "thead",
+        "tr",
         null,
-        h(
-          "tr",
-          null,
-          ["VM", "page", "CD", "seen before", "seen now", "MTRR × PAT", "cells"].map((name) =>
-            h("th", { scope: "col" }, name),
-          ),
-        ),
-      ),
-      h(
-        "tbody",
-        null,
-        differences.map(({ vm, target, cd, before, now, cells, at }) =>
-          h(
-            "tr",
-            null,
-            h("td", null, vm),
-            h("td", null, target),
-            h("td", null, cd),
-            h("td", null, typeChip(before)),
-            h("td", null, typeChip(now)),
-            h("td", null, list([...at])),
-            h("td", null, h("a", { href: cellLink([...cells][0]) }, counted(cells.size, "cell"))),
-          ),
-        ),
+        h("td", null, vm),
+        h("td", null, target),
+        h("td", null, cd),
+        h("td", null, typeChip(before)),
+        h("td", null, typeChip(now)),
+        h("td", null, list([...at])),
+        h("td", null, h("a", { href: cellLink([...cells][0]) }, counted(cells.size, "cell"))),
       ),
     ),
   );

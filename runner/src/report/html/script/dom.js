@@ -105,3 +105,9 @@ function choice(label, options, value, change) {
   );
   return h("label", { class: "choice" }, h("span", null, label), select);
 }
+
+/** A table with a name above each column, which scrolls where it is wider than the page. */
+function table(kind, names, rows) {
+  const head = h("tr", null, names.map((name) => h("th", { scope: "col" }, name)));
+  return h("div", { class: "wide" }, h("table", { class: kind }, h("thead", null, head), h("tbody", null, rows)));
+}

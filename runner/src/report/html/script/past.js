@@ -10,23 +10,10 @@ function pastSection(cell) {
     h("h2", null, "In all runs"),
     places.map(([place, hosts, streaks]) => [
       h("p", { class: "of" }, TEXTS[place], hosts > 0 && `; on ${TEXTS[hosts]}`),
-      h(
-        "div",
-        { class: "wide" },
-        h(
-          "table",
-          { class: "plain history" },
-          h(
-            "thead",
-            null,
-            h(
-              "tr",
-              null,
-              ["", "runs", "from", "to", "kernel", "first in", "reason"].map((name) => h("th", { scope: "col" }, name)),
-            ),
-          ),
-          h("tbody", null, streaks.toReversed().map(pastRow)),
-        ),
+      table(
+        "plain history",
+        ["", "runs", "from", "to", "kernel", "first in", "reason"],
+        streaks.toReversed().map(pastRow),
       ),
     ]),
   );

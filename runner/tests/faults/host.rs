@@ -1,11 +1,13 @@
-//! A host that fails: no /dev/kvm, no rights, no memory, no disk, no tracefs, a clock that jumps, two runs at once.
+//! A host that fails: no /dev/kvm, no rights, no memory, no tracefs, a clock that jumps, two runs at once.
 
+use crate::disk;
 use crate::inject::{self, Answer, Call, Trap};
 use crate::kvm::hit;
 use crate::program::{self, Ran, program, ran};
+use crate::qemu;
 use crate::table::{Group, Miss, Row};
-use kvm_memtype::judge::Verdict::{self, Error};
-use libc::{EACCES, EBUSY, EDQUOT, EFBIG, EIO, ENOENT, ENOMEM, ENOSPC};
+use kvm_memtype::judge::Verdict::Error;
+use libc::{EACCES, EBUSY, ENOENT, ENOMEM};
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
@@ -15,23 +17,22 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-const OPEN: Trap = Trap::Call(libc::SYS_openat);
+pub const OPEN: Trap = Trap::Call(libc::SYS_openat);
 const MAP: Trap = Trap::Call(libc::SYS_mmap);
 const CLONE: Trap = Trap::Call(libc::SYS_clone);
 const CLONE3: Trap = Trap::Call(libc::SYS_clone3);
-const WRITE: Trap = Trap::Call(libc::SYS_write);
 const SYNC: Trap = Trap::Call(libc::SYS_fdatasync);
 const CELLS: [&str; 3] = ["boot/hello", "cr0-cache/clwb", "pat-msr/reset"];
 /// No witness, so that nothing of the host has a say.
-const RUN: [&str; 5] = ["--witness", "none", "boot/hello", "cr0-cache/clwb", "pat-msr/reset"];
+pub const RUN: [&str; 5] = ["--witness", "none", "boot/hello", "cr0-cache/clwb", "pat-msr/reset"];
 const RAM: u64 = kvm_memtype::machine::kvm::RAM as u64;
 
-fn results() -> Arc<tempfile::TempDir> {
+pub fn results() -> Arc<tempfile::TempDir> {
     Arc::new(tempfile::tempdir().expect("a directory"))
 }
 
 /// A run with these arguments and nothing injected, but what is done to the command before.
-fn changed(arguments: &[&str], change: impl FnOnce(&mut Command)) -> Result<Ran, Miss> {
+pub fn changed(arguments: &[&str], change: impl FnOnce(&mut Command)) -> Result<Ran, Miss> {
     let results = results();
     let mut command = program(results.path(), &[&["run", "--format", "json"], arguments].concat());
     change(&mut command);
@@ -47,7 +48,7 @@ fn changed(arguments: &[&str], change: impl FnOnce(&mut Command)) -> Result<Ran,
 type Mount = (&'static str, String, &'static str, libc::c_ulong, &'static str);
 
 /// Has the program see these mounts, which nobody else does.
-fn mounted(command: &mut Command, mounts: Vec<Mount>) {
+pub fn mounted(command: &mut Command, mounts: Vec<Mount>) {
     let text = |text: &str| CString::new(text).expect("no zero byte");
     let mounts: Vec<_> = mounts
         .into_iter()
@@ -84,17 +85,17 @@ fn limited(command: &mut Command, resource: libc::__rlimit_resource_t, most: u64
 }
 
 /// The run does not begin, and says why.
-fn refused(ran: &Ran, words: &[&str]) -> Result<String, Miss> {
+pub fn refused(ran: &Ran, words: &[&str]) -> Result<String, Miss> {
     ran.ended(3, words)?;
     Ok(ran.said.trim().to_owned())
 }
 
 /// Fails each openat of a path that has this part.
-fn no_open(part: &'static str, errno: i32) -> impl FnMut(&Call) -> Answer + Send + 'static {
+pub fn no_open(part: &'static str, errno: i32) -> impl FnMut(&Call) -> Answer + Send + 'static {
     move |call| if call.path().contains(part) { Answer::Errno(errno) } else { Answer::GoOn }
 }
 
-fn row(id: &str, texts: [&str; 3], check: impl Fn() -> Result<String, Miss> + Send + Sync + 'static) -> Row {
+pub fn row(id: &str, texts: [&str; 3], check: impl Fn() -> Result<String, Miss> + Send + Sync + 'static) -> Row {
     Row::new(Group::Host, &format!("host-{id}"), texts, check)
 }
 
@@ -341,179 +342,6 @@ fn memory() -> Vec<Row> {
     ]
 }
 
-/// The disk fails at one write or sync of the results.
-fn disk(id: &str, fault: &str, errno: i32, words: &'static str, torn: bool, cut: bool) -> Row {
-    let how = match (torn, cut) {
-        (false, _) => "the second cell's write fails",
-        (true, true) => "the second cell's write is done by half and fails",
-        (true, false) => "the second cell's write is done by half and fails, and so does ftruncate",
-    };
-    let seen = format!(
-        "exit code 3: cannot write `observations.jsonl`, \"{words}\"; the cell before is kept, and after `--resume` nothing is lost"
-    );
-    row(id, [fault, how, &seen], move || {
-        let sound = program::sound(&RUN)?;
-        let trim = Trap::Call(libc::SYS_ftruncate);
-        let mut lines = 0;
-        let ran = program::run(&RUN, &[WRITE, trim], move |call| {
-            let path = call.path();
-            if !path.ends_with("observations.jsonl") {
-                return Answer::GoOn;
-            }
-            if call.trap == trim {
-                return if cut { Answer::GoOn } else { Answer::Errno(EIO) };
-            }
-            lines += 1;
-            // The header, the first cell, the second.
-            if lines != 3 {
-                return Answer::GoOn;
-            }
-            let half = (call.args[2] / 2) as usize;
-            if torn && tear(call, &path, half).is_err() {
-                return Answer::GoOn;
-            }
-            Answer::Errno(errno)
-        })?;
-        ran.ended(3, &["observations.jsonl: cannot write it: ", words])?;
-        let kept = program::plain(program(ran.results.path(), &["judge", "latest", "--format", "json"]));
-        let kept = program::cells(&String::from_utf8_lossy(&kept.expect("it runs").stdout));
-        let measured = kept.values().filter(|(verdict, _)| *verdict != Verdict::NotRun).count();
-        if measured != 1 {
-            return Err(Miss::Wrong(format!("{measured} cells are kept: {kept:?}")));
-        }
-        program::resume(&ran.results)?.unchanged(&sound)?;
-        Ok(ran.said.trim().to_owned())
-    })
-}
-
-/// Appends the first bytes of what a write has to its file.
-fn tear(call: &Call, path: &str, bytes: usize) -> io::Result<()> {
-    use std::io::Write;
-    let mut text = vec![0; bytes];
-    File::open(format!("/proc/{}/mem", call.thread))?.read_exact_at(&mut text, call.args[1])?;
-    File::options().append(true).open(path)?.write_all(&text)
-}
-
-fn disks() -> Vec<Row> {
-    vec![
-        disk("disk-full", "the disk is full", ENOSPC, "No space left on device", false, true),
-        disk(
-            "disk-full-torn",
-            "the disk is full in the middle of a line",
-            ENOSPC,
-            "No space left on device",
-            true,
-            true,
-        ),
-        disk(
-            "disk-full-stuck",
-            "the same, and the half line cannot be cut off",
-            ENOSPC,
-            "No space left on device",
-            true,
-            false,
-        ),
-        disk("disk-quota", "the quota is used up", EDQUOT, "Disk quota exceeded", true, true),
-        disk("disk-limit", "the file may not grow", EFBIG, "File too large", true, true),
-        disk("disk-error", "the disk breaks", EIO, "Input/output error", true, true),
-        row(
-            "disk-sync",
-            [
-                "a result cannot be synced",
-                "the second cell's fdatasync fails with EIO",
-                "exit code 3, and that cell counts as not done; after `--resume` nothing is lost",
-            ],
-            || {
-                let sound = program::sound(&RUN)?;
-                let mut synced = 0;
-                let ran = program::run(&RUN, &[SYNC], move |_| {
-                    synced += 1;
-                    if synced == 3 { Answer::Errno(EIO) } else { Answer::GoOn }
-                })?;
-                ran.ended(3, &["observations.jsonl: cannot write it: ", "Input/output error"])?;
-                program::resume(&ran.results)?.unchanged(&sound)?;
-                Ok(ran.said.trim().to_owned())
-            },
-        ),
-        row(
-            "results-read-only",
-            [
-                "the results directory is read-only",
-                "it is mounted so, in a mount namespace",
-                "exit code 3, with the directory that cannot be made",
-            ],
-            || {
-                let results = results();
-                let arguments = [&["run", "--machine", "kvm"], &RUN[..]].concat();
-                let mut command = program(results.path(), &arguments);
-                let dir: &'static str = results.path().display().to_string().leak();
-                let again = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY;
-                mounted(
-                    &mut command,
-                    vec![(dir, dir.to_owned(), "", libc::MS_BIND, ""), ("none", dir.to_owned(), "", again, "")],
-                );
-                let ran = match program::plain(command) {
-                    Err(error) => return Err(Miss::Skip(format!("no mount namespace: {error}"))),
-                    output => ran(output, results)?,
-                };
-                refused(&ran, &[dir, "cannot create it: Read-only file system"])
-            },
-        ),
-        row(
-            "results-file",
-            ["the results directory is a file", "a file is there", "exit code 3, with its name"],
-            || {
-                let dir = tempfile::tempdir().expect("a directory");
-                let file = dir.path().join("results");
-                fs::write(&file, "").expect("a file");
-                let output = program::plain(program(&file, &[&["run", "--machine", "kvm"], &RUN[..]].concat()));
-                refused(&ran(output, results())?, &[&file.display().to_string(), "cannot create it: File exists"])
-            },
-        ),
-        row(
-            "verdicts-full",
-            [
-                "the disk is full when the verdicts are written",
-                "openat of `verdicts.jsonl` fails with ENOSPC",
-                "exit code 3; all that was observed is kept, and `judge` makes the same verdicts of it",
-            ],
-            || {
-                let sound = program::sound(&RUN)?;
-                let ran = program::run(&RUN, &[OPEN], no_open("verdicts.jsonl", ENOSPC))?;
-                ran.ended(3, &["verdicts.jsonl", "No space left on device"])?;
-                let judged = program::plain(program(ran.results.path(), &["judge", "latest", "--format", "json"]));
-                let judged = program::cells(&String::from_utf8_lossy(&judged.expect("it runs").stdout));
-                match judged == sound {
-                    true => Ok(ran.said.trim().to_owned()),
-                    false => Err(Miss::Wrong(format!("{judged:?}"))),
-                }
-            },
-        ),
-        row(
-            "output-full",
-            [
-                "standard output is a full disk",
-                "it is /dev/full",
-                "exit code 3: cannot write the output; after `--resume` nothing is lost",
-            ],
-            || {
-                let results = results();
-                let arguments = [&["run", "--machine", "kvm", "--format", "json"], &RUN[..]].concat();
-                let mut command = program(results.path(), &arguments);
-                let full = File::options().write(true).open("/dev/full").expect("/dev/full");
-                let ended = command.stdout(full).stderr(Stdio::piped()).output().expect("it runs");
-                let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-                if ended.status.code() != Some(3) || !said.contains("cannot write the output: No space left on device")
-                {
-                    return Err(Miss::Wrong(format!("{:?}: {said}", ended.status)));
-                }
-                program::resume(&results)?.unchanged(&program::sound(&RUN)?)?;
-                Ok(said.trim().to_owned())
-            },
-        ),
-    ]
-}
-
 fn others() -> Vec<Row> {
     vec![
         row(
@@ -650,97 +478,7 @@ fn torn() -> Result<String, Miss> {
     Ok(format!("{} places", whole.len() - last))
 }
 
-/// QEMU in these words of a shell.
-fn fake(script: &str) -> tempfile::TempDir {
-    use std::os::unix::fs::PermissionsExt;
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("qemu");
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
-    dir
-}
-
-fn qemu(id: &str, texts: [&str; 3], script: &'static str, words: &'static [&'static str]) -> Row {
-    Row::new(Group::Qemu, &format!("qemu-{id}"), texts, move || {
-        let dir = fake(script);
-        let path = if script.is_empty() { dir.path().join("missing") } else { dir.path().join("qemu") };
-        let ran = changed(&["--machine", "qemu-tcg", "boot/hello"], |command| {
-            command.env("KVM_MEMTYPE_QEMU", path);
-        })?;
-        refused(&ran, words)
-    })
-}
-
-fn qemus() -> Vec<Row> {
-    let three = "exit code 3, with what it said";
-    vec![
-        qemu("missing", ["there is no QEMU", "the path leads nowhere", "exit code 3, with the path"], "", &["missing"]),
-        qemu(
-            "old",
-            ["QEMU is too old", "a program that says it is QEMU 1.0 and knows no option", three],
-            "[ \"$1\" = --version ] && { echo 'QEMU emulator version 1.0'; exit; }\necho \"$0: invalid option\" >&2; exit 1",
-            &["invalid option"],
-        ),
-        qemu(
-            "other",
-            [
-                "what is called QEMU is another program",
-                "a program that prints nothing",
-                "exit code 3, and that it is no QEMU",
-            ],
-            "exit 0",
-            &["QEMU"],
-        ),
-        qemu(
-            "killed-at-once",
-            ["QEMU is killed whenever it runs a guest", "a program that kills itself", "exit code 3, with the signal"],
-            "[ \"$1\" = --version ] && { echo 'QEMU emulator version 7.2.0'; exit; }\nkill -9 $$",
-            &["it was killed by signal 9"],
-        ),
-        Row::new(
-            Group::Qemu,
-            "qemu-dying",
-            [
-                "QEMU is killed in the middle of one cell",
-                "a program that is QEMU, but kills it when it runs `pat-msr/reset`",
-                "one cell is `error` and names the signal; none after `--resume`",
-            ],
-            dying,
-        ),
-    ]
-}
-
-fn dying() -> Result<String, Miss> {
-    let Some(real) = std::env::var_os("PATH").and_then(|path| {
-        std::env::split_paths(&path).map(|dir| dir.join("qemu-system-x86_64")).find(|path| path.is_file())
-    }) else {
-        return Err(Miss::Skip("there is no qemu-system-x86_64".to_owned()));
-    };
-    let dir = fake(&format!(
-        "case \"$*\" in *test=reset*) [ -e \"$0.sound\" ] || kill -9 $$;; esac\nexec {} \"$@\"",
-        real.display()
-    ));
-    let cells = ["--machine", "qemu-tcg", "boot/hello", "pat-msr/reset", "cr0-cache/clts"];
-    let path = dir.path().join("qemu");
-    let run = || {
-        changed(&cells, |command| {
-            command.env("KVM_MEMTYPE_QEMU", &path);
-        })
-    };
-    let ran = run()?;
-    fs::write(dir.path().join("qemu.sound"), "").expect("a file");
-    let sound = run()?.cells;
-    if sound.is_empty() {
-        return Err(Miss::Skip(format!("QEMU runs no guest here: {}", ran.said)));
-    }
-    let seen = ran.costs_one(&sound, &[Error], &["it was killed by signal 9"])?;
-    let mut again = program(ran.results.path(), &["run", "--resume", "latest", "--format", "json"]);
-    again.env("KVM_MEMTYPE_QEMU", &path);
-    crate::program::ran(program::plain(again), ran.results.clone())?.unchanged(&sound)?;
-    Ok(seen)
-}
-
 /// All rows.
 pub fn rows() -> Vec<Row> {
-    [devices(), tracing(), memory(), disks(), others(), qemus()].into_iter().flatten().collect()
+    [devices(), tracing(), memory(), disk::rows(), others(), qemu::rows()].into_iter().flatten().collect()
 }

@@ -5,12 +5,14 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod disk;
 mod guests;
 mod host;
 mod inject;
 mod killed;
 mod kvm;
 mod program;
+mod qemu;
 mod table;
 
 use std::collections::BTreeSet;

@@ -62,7 +62,7 @@ impl From<Trouble> for Failed {
 /// It gave no answer, or none that can be one.
 pub fn serve(socket: &UnixStream, id: libc::pid_t, job: &Job<'_>) -> Result<Observed, Failed> {
     let began = Instant::now();
-    let mut served = Served { socket, id, job, threads: 0, gaps: 0, changes: Vec::new() };
+    let mut served = Served { socket, id, job, threads: 0, gaps: 0, counted: false, changes: Vec::new() };
     socket.set_write_timeout(Some(GRACE)).map_err(Failed::Io)?;
     // Where it does not take the job, what it says instead, or that it is gone, tells why.
     let sent = job::send(socket, job);
@@ -128,6 +128,8 @@ struct Served<'a> {
     job: &'a Job<'a>,
     threads: u8,
     gaps: usize,
+    /// KVM's statistics have come: they come once.
+    counted: bool,
     /// The changes of SPTEs that the witness has told, up to as many as a log has room for.
     changes: Vec<HostRecord>,
 }
@@ -142,7 +144,7 @@ impl Served<'_> {
             Kind::Thread if trace && self.threads < self.job.needs.cpu_count() => Some(4),
             Kind::Sptes if trace => Some(0),
             Kind::Gap if wants.is_some() && self.gaps < GAPS.1 => Some(GAPS.0),
-            Kind::Stats if stats => Some(STATS),
+            Kind::Stats if stats && !self.counted => Some(STATS),
             Kind::Done => Some(answer),
             Kind::Refused => Some(16),
             _ => None,
@@ -175,6 +177,7 @@ impl Served<'_> {
                 if stats.keys().any(|name| !name.bytes().all(|byte| byte.is_ascii_graphic())) {
                     return Err(babble("statistics that are none"));
                 }
+                self.counted = true;
                 watch.stats(stats);
                 return Ok(());
             }
@@ -377,6 +380,7 @@ mod tests {
             (frame(Kind::Gap, &[b'x'; 2000]), "where 1024 are the most"),
             (frame(Kind::Gap, b"x").repeat(65), "at the wrong time"),
             (frame(Kind::Stats, b"[]"), "statistics that are none"),
+            (frame(Kind::Stats, b"{}").repeat(2), "at the wrong time"),
             (frame(Kind::Stats, br#"{"\u001b[2J": 1}"#), "statistics that are none"),
             (done(r#"["<a\nb"]"#, r#""halt""#), "a line that is none"),
             (done(r#"["a"]"#, r#""halt""#), "is no line of a log"),
